@@ -1,0 +1,59 @@
+// A family is data: architecture names, which linears and norms a block has, what they are called. The next family is a row here.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "model/config.h"
+
+namespace crumb::model {
+
+/// The seven linears of a Llama-like block, in the order of the forward pass.
+enum class LinearRole { kQ, kK, kV, kO, kGate, kUp, kDown };
+inline constexpr LinearRole kLinearRoles[] = {LinearRole::kQ,    LinearRole::kK,  LinearRole::kV,   LinearRole::kO,
+                                              LinearRole::kGate, LinearRole::kUp, LinearRole::kDown};
+
+/// Name inside a block, Hugging Face's and GGUF's: "self_attn.q_proj" / "attn_q".
+std::string_view hf_name(LinearRole role) noexcept;
+std::string_view gguf_name(LinearRole role) noexcept;
+
+struct Family {
+  std::string_view name;             // ours and HF's model_type
+  std::string_view hf_architecture;  // config.json "architectures"[0]
+  std::string_view gguf_architecture;
+  bool qkv_bias;                     // without a config key (Qwen2)
+  bool qk_norm;                      // q_norm, k_norm per head (Qwen3)
+  bool gguf_permutes_qk;             // GGUF stores q and k rows for interleaved RoPE pairs (llama)
+  double default_rope_theta;
+  double default_rms_norm_eps;
+};
+
+std::span<const Family> families();
+/// nullptr when unknown.
+const Family* find_family_by_model_type(std::string_view model_type);
+const Family* find_family_by_hf_architecture(std::string_view architecture);
+const Family* find_family_by_gguf(std::string_view architecture);
+/// "llama, mistral, qwen2, qwen3"
+std::string known_families();
+
+/// [N, K] of a block's linear.
+struct LinearShape {
+  std::int64_t n, k;
+};
+LinearShape linear_shape(const ModelConfig& config, LinearRole role);
+bool has_bias(const ModelConfig& config, LinearRole role);
+
+/// Full HF tensor names.
+std::string block_prefix(std::int64_t block);                        // "model.layers.3."
+std::string linear_name(std::int64_t block, LinearRole role);        // "model.layers.3.self_attn.q_proj" (append ".weight")
+inline constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
+inline constexpr std::string_view kFinalNormName = "model.norm.weight";
+inline constexpr std::string_view kHeadName = "lm_head.weight";
+
+/// HF name for a GGUF tensor name and the reverse, for the families above: "blk.3.attn_q.weight" <-> "model.layers.3.self_attn.q_proj.weight".
+/// Empty when the name belongs to no known tensor.
+std::string hf_name_from_gguf(std::string_view gguf_tensor);
+std::string gguf_name_from_hf(std::string_view hf_tensor);
+
+}  // namespace crumb::model
