@@ -1,0 +1,159 @@
+// A recipe is data: every number of a quantization run that decides its result, in one versioned JSON file. docs/methods/efficientqat.md
+// says what each stage does with them; recipe/schema.h lists every field with its default, range and meaning.
+#pragma once
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quant/spec.h"
+
+namespace crumb::recipe {
+
+/// Rises when the meaning of a field changes; parse_recipe migrates older versions.
+inline constexpr int kRecipeVersion = 1;
+
+enum class InitMethod { kMinMax, kClipSearch, kClipSearchActivation };
+enum class Selection { kRandomDocuments, kSequential, kShuffledChunks };  // as data::Selection
+enum class StoreDtype { kF32, kBF16 };
+enum class Precision { kAuto, kF32, kBF16 };
+enum class E2eLoss { kCrossEntropy, kKl };
+enum class Teacher { kRecompute, kTopK };
+enum class ScaleDtype { kF16 };
+
+/// What is known about a recipe's result and cost; words only, no behavior.
+struct Card {
+  std::string description;  // one line for `crumb recipes`
+  std::string paper;
+  std::string expects;
+  std::string cost;
+};
+
+/// The grid that block linears are brought to.
+struct Weights {
+  int bits = 2;                  // 2, 3, 4, 8
+  std::int64_t group_size = 64;  // weights along K sharing one scale; -1: per output channel
+  quant::Grid grid = quant::Grid::kAsym;
+
+  quant::AffineSpec spec() const { return {bits, group_size, grid}; }
+};
+
+/// Where scales and zero points start.
+struct Initialization {
+  InitMethod method = InitMethod::kClipSearchActivation;
+  double min_ratio = 0.30;  // smallest clipping ratio that a search tries; the largest is 1 (min-max)
+  int steps = 25;           // ratios tried, evenly spaced from min_ratio to 1, both included
+};
+
+/// The tokens that Block-AP sees.
+struct Calibration {
+  std::string corpus = "self";  // as --calib, which overrides it: a file, "self", "wikitext2", "c4", "redpajama"
+  std::int64_t samples = 64;
+  std::int64_t validation_samples = 4;
+  std::int64_t tokens = 128;  // per window
+  std::uint64_t seed = 2;
+  Selection selection = Selection::kRandomDocuments;
+};
+
+/// Block-AP: all parameters of one block against its full-precision output.
+struct BlockAp {
+  bool enabled = true;
+  std::int64_t epochs = 2;
+  std::int64_t batch = 2;  // windows per step; divides calibration.samples and .validation_samples
+  double weight_lr = 2e-4;
+  double quant_lr = 1e-3;
+  double min_lr_factor = 20;  // the schedule ends at lr / min_lr_factor
+  double weight_decay = 0;
+  bool train_norms = true;
+  bool train_zero_points = true;
+  StoreDtype store_dtype = StoreDtype::kF32;  // activation streams; never f16, which massive activations overflow
+  Precision precision = Precision::kAuto;     // of matrix products; auto: bf16 where the hardware has it, else f32
+
+  std::int64_t steps(const Calibration& calibration) const { return epochs * calibration.samples / batch; }
+};
+
+/// E2E-QP: the scales of all linears, end to end.
+struct E2eQp {
+  bool enabled = true;
+  double lr = 2e-4;
+  std::int64_t steps = 24;    // optimizer steps; 0: one pass over `samples`
+  std::int64_t samples = 24;  // windows; visited again from the first when the steps need more
+  std::int64_t tokens = 256;  // per window
+  std::int64_t batch = 1;     // windows per micro-batch
+  std::int64_t accumulation = 1;  // micro-batches per optimizer step
+  std::uint64_t seed = 42;        // window selection and visiting order
+  Selection selection = Selection::kShuffledChunks;
+  double warmup_ratio = 0.03;  // ceil(ratio * steps) steps from 0 to lr, then cosine to 0
+  double weight_decay = 0;
+  double max_grad_norm = 0.3;  // 0: no clipping
+  E2eLoss loss = E2eLoss::kKl;
+  Teacher teacher = Teacher::kRecompute;  // kl only: recompute the full-precision logits, or keep the top_k of each position
+  std::int64_t top_k = 256;
+  Precision precision = Precision::kAuto;
+
+  /// Optimizer steps after `steps == 0` is resolved.
+  std::int64_t resolved_steps() const { return steps > 0 ? steps : samples / (batch * accumulation); }
+};
+
+/// What is written.
+struct Output {
+  ScaleDtype scale_dtype = ScaleDtype::kF16;  // applied before the final codes are chosen
+  std::int64_t shard_bytes = 4'000'000'000;
+};
+
+/// Speed and memory only: no field here may change a code.
+struct Performance {
+  int threads = 0;                              // 0: every core this process may use; --threads overrides it
+  std::int64_t activation_ram_limit_bytes = 0;  // streams above it go to mapped files; 0: half of the memory available at the start
+  bool activation_checkpointing = true;         // E2E-QP: recompute a block's activations in the backward pass
+  std::int64_t logits_chunk_tokens = 256;       // rows of logits that exist at once
+};
+
+struct Recipe {
+  std::string name;  // of the file or the built-in recipe; empty for one made in code
+  Card card;
+  Weights weights;
+  Initialization initialization;
+  Calibration calibration;
+  BlockAp block_ap;
+  E2eQp e2e_qp;
+  Output output;
+  Performance performance;
+};
+
+/// `text` as JSON; absent fields keep their defaults. Throws InvalidArgument for an unknown key (with the nearest name), a wrong type, a value
+/// out of range, a recipe_version above kRecipeVersion; Corrupt for text that is not JSON. `subject` is named in the message.
+Recipe parse_recipe(std::string_view text, std::string_view subject);
+
+/// Every field, defaults included, in schema order; parse_recipe(to_json(r).dump()) gives r back, doubles to the last bit.
+nlohmann::ordered_json to_json(const Recipe& recipe);
+
+/// to_json without `performance` and `card`: what must be equal for a run to be resumed.
+nlohmann::ordered_json behavior_json(const Recipe& recipe);
+
+/// One "path=value" of --set, for example "block_ap.weight_lr=1e-5". Throws InvalidArgument like parse_recipe.
+void set_field(Recipe& recipe, std::string_view assignment);
+
+/// Checks that fields agree with each other (batch divides samples, bits known to quant, ...). Throws InvalidArgument naming both fields.
+void check_recipe(const Recipe& recipe);
+
+/// A built-in name ("efficientqat-w2g64") or a path to a .json file, then the assignments in order, then check_recipe.
+/// Throws NotFound with the nearest built-in name.
+Recipe load_recipe(const std::string& name_or_path, const std::vector<std::string>& assignments = {});
+
+/// Built-in recipes, the default first.
+inline constexpr std::string_view kDefaultRecipe = "efficientqat-w2g64";
+std::vector<std::string> built_in_names();
+/// Its JSON text as it lies in recipes/; throws NotFound.
+std::string_view built_in_text(std::string_view name);
+
+std::string_view to_string(InitMethod value) noexcept;             // "minmax", "clip_search", "clip_search_activation"
+std::string_view to_string(Selection value) noexcept;              // "random_documents", "sequential", "shuffled_chunks"
+std::string_view to_string(StoreDtype value) noexcept;             // "f32", "bf16"
+std::string_view to_string(Precision value) noexcept;              // "auto", "f32", "bf16"
+std::string_view to_string(E2eLoss value) noexcept;                // "ce", "kl"
+std::string_view to_string(Teacher value) noexcept;                // "recompute", "topk"
+std::string_view to_string(ScaleDtype value) noexcept;             // "f16"
+
+}  // namespace crumb::recipe
