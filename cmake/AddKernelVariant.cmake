@@ -1,13 +1,15 @@
 # The instruction set is in the file's name, and only such files are compiled for it: an inline function shared with generic
 # code could otherwise be linked in its wide version and fault on an older machine.
+# Contraction is off in them: a fused multiply-add is written where it is meant, and everything else rounds as the reference does.
 set(CRUMB_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(CRUMB_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+set(CRUMB_FLAGS_avx512bf16 ${CRUMB_FLAGS_avx512} -mavx512bf16)
 set(CRUMB_FLAGS_amx ${CRUMB_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
 function(crumb_kernel_variant_flags)
   foreach(source ${ARGN})
-    foreach(isa avx2 avx512 amx)
+    foreach(isa avx2 avx512 avx512bf16 amx)
       if(source MATCHES "_${isa}\\.cc$")
-        set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O3;${CRUMB_FLAGS_${isa}}")
+        set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off;${CRUMB_FLAGS_${isa}}")
       endif()
     endforeach()
   endforeach()

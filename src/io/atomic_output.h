@@ -1,5 +1,6 @@
 // Output that is either whole or absent: written under a temporary name beside its place, synced, renamed.
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
@@ -11,11 +12,34 @@ namespace crumb::io {
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 void write_text_atomically(const std::filesystem::path& path, std::string_view text);
 
-/// A directory that appears under its name only when commit() has been called.
-/// An existing directory of that name is moved aside first and removed after the rename; if the rename fails it is moved back.
+/// A file that appears under its name only when commit() has been called; for writers that need a path. The temporary name is
+/// `.NAME.crumb-tmp-<pid>` in the same folder, so two writers of one path in one process must take turns.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path destination);
+  /// Without commit(): removes the temporary file.
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Where to write until commit().
+  const std::filesystem::path& path() const { return temporary_; }
+  /// fsyncs the file, renames it, fsyncs the folder. Throws Io.
+  void commit();
+
+ private:
+  std::filesystem::path destination_, temporary_;
+  bool committed_ = false;
+};
+
+/// A directory that appears under its name only when commit() has been called; until then it is `.NAME.crumb-tmp-<pid>` beside it.
+/// An existing directory of that name changes places with it in one step (rename exchange) and is removed afterwards: at every moment
+/// one whole directory has the name. File systems without that call: moved aside first, and moved back if the rename fails.
+/// The old directory is removed with all its contents: whether that is wanted is for the caller to ask. A symbolic link to a directory
+/// is followed.
 class AtomicDirectory {
  public:
-  /// Throws Io when the parent does not exist or cannot be written.
+  /// Throws Io when the parent does not exist or cannot be written, or when the name belongs to something other than a directory.
   explicit AtomicDirectory(std::filesystem::path destination);
   /// Without commit(): removes the temporary directory.
   ~AtomicDirectory();
@@ -24,7 +48,7 @@ class AtomicDirectory {
 
   /// Where to write until commit().
   const std::filesystem::path& path() const { return temporary_; }
-  /// fsyncs every file and folder below path(), then renames.
+  /// fsyncs every file and folder below path(), renames, fsyncs the parent. Throws Io; the earlier directory is intact then.
   void commit();
 
  private:

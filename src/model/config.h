@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
@@ -55,6 +56,11 @@ struct RopeFrequencies {
   double attention_scaling = 1.0;
 };
 RopeFrequencies rope_frequencies(const ModelConfig& config);
+
+/// Positions that plain causal attention serves faithfully: max_position_embeddings, or the sliding window where that is shorter.
+std::int64_t plain_context(const ModelConfig& config);
+/// Throws Unsupported when `tokens` pass the sliding window; crumb has no windowed mask, and full attention would be another model.
+void check_context(const ModelConfig& config, std::int64_t tokens);
 
 /// Parameters of the block linears, of everything else, and in total.
 struct ParameterCount {

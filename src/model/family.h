@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/config.h"
 
@@ -27,6 +28,10 @@ struct Family {
   bool gguf_permutes_qk;             // GGUF stores q and k rows for interleaved RoPE pairs (llama)
   double default_rope_theta;
   double default_rms_norm_eps;
+  bool bias_keys;                        // config.json's attention_bias and mlp_bias count
+  std::int64_t default_head_dim;         // 0: hidden_size / num_attention_heads
+  std::int64_t default_sliding_window;   // where config.json has no such key; 0: none
+  bool window_needs_use_key;             // sliding_window counts only with "use_sliding_window": true (Qwen)
 };
 
 std::span<const Family> families();
@@ -47,9 +52,21 @@ bool has_bias(const ModelConfig& config, LinearRole role);
 /// Full HF tensor names.
 std::string block_prefix(std::int64_t block);                        // "model.layers.3."
 std::string linear_name(std::int64_t block, LinearRole role);        // "model.layers.3.self_attn.q_proj" (append ".weight")
+std::int64_t block_of(std::string_view hf_tensor) noexcept;           // 3; -1 outside of the blocks
 inline constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 inline constexpr std::string_view kFinalNormName = "model.norm.weight";
 inline constexpr std::string_view kHeadName = "lm_head.weight";
+
+/// A tensor that a configuration promises, by its HF name.
+struct PromisedTensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  bool linear_weight = false;  // of a block: a packed checkpoint stores it as codes
+};
+/// Of one block, in the order of the forward pass: norms, linears, biases.
+std::vector<PromisedTensor> block_tensors(const ModelConfig& config, std::int64_t block);
+/// Embedding, final norm and, unless tied, head.
+std::vector<PromisedTensor> outer_tensors(const ModelConfig& config);
 
 /// HF name for a GGUF tensor name and the reverse, for the families above: "blk.3.attn_q.weight" <-> "model.layers.3.self_attn.q_proj.weight".
 /// Empty when the name belongs to no known tensor.

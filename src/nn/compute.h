@@ -12,7 +12,8 @@ enum class Precision { kF32, kBf16 };
 
 struct Compute {
   Precision precision = Precision::kF32;
-  bool fused = true;  // crumb's own operators (CPU); false: the composed ATen twins, the oracle of the tests
+  bool fused = true;            // crumb's own operators (CPU); false: the composed ATen twins, the oracle of the tests
+  bool eager_attention = false; // of the twins: explicit T x T scores instead of at::scaled_dot_product_attention
 };
 
 /// "f32", "bf16", or "auto": bf16 where the processor has fast bf16 products (AMX; any CUDA device), else f32. Throws InvalidArgument for

@@ -1,6 +1,8 @@
 // The operators of a Llama-like block beside its linears. Each has two forms chosen by Compute::fused: crumb's kernel behind an autograd
 // function, and its twin composed of ATen operators.
 #pragma once
+#include <vector>
+
 #include "nn/compute.h"
 
 namespace crumb::nn {
@@ -27,5 +29,11 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, const Compute& c
 
 /// mean((y - target)^2) over all elements, summed in f64 when fused; a 0-dimensional f32 tensor.
 at::Tensor mse_loss(const at::Tensor& y, const at::Tensor& target, const Compute& compute);
+
+/// Energies of each token, in f64, for reports: sum over the hidden dimension of target^2 and of (y - target)^2. y, target [..., H] f32.
+struct TokenEnergies {
+  std::vector<double> target, error;  // one per token
+};
+TokenEnergies token_energies(const at::Tensor& y, const at::Tensor& target);
 
 }  // namespace crumb::nn

@@ -1,0 +1,73 @@
+#include "methods/initialize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/interrupt.h"
+#include "quant/affine.h"
+#include "quant/clip_search.h"
+
+namespace crumb::methods {
+
+using at::Tensor;
+using model::LinearRole;
+
+const std::vector<float>& InputEnergies::of(LinearRole role) const {
+  switch (role) {
+    case LinearRole::kQ:
+    case LinearRole::kK:
+    case LinearRole::kV: return mean_square[0];
+    case LinearRole::kO: return mean_square[1];
+    case LinearRole::kGate:
+    case LinearRole::kUp: return mean_square[2];
+    case LinearRole::kDown: return mean_square[3];
+  }
+  CRUMB_CHECK(false);
+}
+
+InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs, std::int64_t batch,
+                                     const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
+  const at::NoGradGuard no_grad;
+  std::array<Tensor, 4> sums;
+  for (std::int64_t begin = 0; begin < inputs.windows(); begin += batch) {
+    throw_if_interrupted("methods.initialize");
+    const Tensor x = inputs.read(begin, std::min(batch, inputs.windows() - begin)).to(device);
+    const auto in = block.linear_inputs(x, rope, compute);
+    const std::array<const Tensor*, 4> all = {&in.attention_in, &in.o_in, &in.mlp_in, &in.down_in};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const Tensor square = all[i]->square().sum(at::IntArrayRef{0}, false, at::kDouble);
+      sums[i] = sums[i].defined() ? sums[i] + square : square;
+    }
+  }
+  InputEnergies energies;
+  const double tokens = static_cast<double>(inputs.windows() * inputs.tokens());
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const Tensor mean = (sums[i] / tokens).to(at::kCPU, at::kFloat).contiguous();
+    energies.mean_square[i].assign(mean.const_data_ptr<float>(), mean.const_data_ptr<float>() + mean.numel());
+  }
+  return energies;
+}
+
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how, const InputEnergies* energies) {
+  for (const LinearRole role : model::kLinearRoles) {
+    nn::QuantLinear& linear = block.linear(role);
+    const std::int64_t groups = spec.groups(linear.k);
+    const Tensor w = linear.weight.detach().to(at::kCPU).contiguous();
+    Tensor scale = at::empty({linear.n, groups}, at::kFloat), zero_point = at::empty({linear.n, groups}, at::kFloat);
+    const std::span<const float> weights{w.const_data_ptr<float>(), static_cast<std::size_t>(w.numel())};
+    const std::span<float> s{scale.mutable_data_ptr<float>(), static_cast<std::size_t>(scale.numel())},
+        z{zero_point.mutable_data_ptr<float>(), static_cast<std::size_t>(zero_point.numel())};
+    if (how.method == recipe::InitMethod::kMinMax) {
+      quant::init_minmax(weights, linear.n, linear.k, spec, s, z);
+    } else {
+      const bool weighted = how.method == recipe::InitMethod::kClipSearchActivation;
+      CRUMB_CHECK(!weighted || energies != nullptr);
+      quant::init_clip_search(weights, linear.n, linear.k, spec, {how.min_ratio, how.steps},
+                              weighted ? std::span<const float>(energies->of(role)) : std::span<const float>(), /*scale_f16=*/true, s, z);
+    }
+    linear.start_fake_quant(spec, scale.to(linear.weight.device()), zero_point.to(linear.weight.device()));
+  }
+}
+
+}  // namespace crumb::methods

@@ -1,0 +1,24 @@
+// The start of a block's quantization: scales and zero points of its seven linears.
+#pragma once
+#include <array>
+
+#include "calib/activation_store.h"
+#include "nn/decoder_block.h"
+#include "recipe/recipe.h"
+
+namespace crumb::methods {
+
+/// Mean square of every input of a block's linears, in the order of DecoderBlock::LinearInputs; each [K] f32.
+struct InputEnergies {
+  std::array<std::vector<float>, 4> mean_square;  // attention_in (q, k, v), o_in, mlp_in (gate, up), down_in
+  const std::vector<float>& of(model::LinearRole role) const;
+};
+
+/// Runs the float block over all windows of `inputs`, `batch` at a time; sums in f64.
+InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs, std::int64_t batch,
+                                     const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device);
+
+/// Turns the seven float linears into fake-quant ones. `energies` is used by kClipSearchActivation only and may be null otherwise.
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how, const InputEnergies* energies);
+
+}  // namespace crumb::methods

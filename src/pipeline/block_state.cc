@@ -1,0 +1,99 @@
+#include "pipeline/block_state.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "model/family.h"
+#include "pipeline/load_model.h"
+#include "quant/codes.h"
+
+namespace crumb::pipeline {
+
+using formats::PackedBlock;
+using quant::WordLayout;
+
+namespace {
+
+template <class T>
+std::vector<std::byte> bytes_of(const std::vector<T>& values) {
+  std::vector<std::byte> bytes(values.size() * sizeof(T));
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+std::string linear_key(model::LinearRole role, std::string_view part) { return cat(model::hf_name(role), ".", part); }
+
+}  // namespace
+
+void save_block_state(const std::filesystem::path& file, const PackedBlock& block) {
+  std::vector<io::TensorToWrite> tensors;
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const quant::QuantizedLinear& linear = block.linears[static_cast<std::size_t>(role)];
+    const std::int64_t groups = linear.spec.groups(linear.k), words = quant::packed_words(linear.k, linear.spec.bits, WordLayout::kDense);
+    tensors.push_back({linear_key(role, "words"), DType::kI32, {linear.n, words}, [&linear, words] {
+                         std::vector<std::uint32_t> packed(static_cast<std::size_t>(linear.n * words));
+                         for (std::int64_t row = 0; row < linear.n; ++row) {
+                           quant::pack_codes(linear.codes.data() + row * linear.k, 1, linear.k, linear.spec.bits, WordLayout::kDense,
+                                             packed.data() + row * words, 1);
+                         }
+                         return bytes_of(packed);
+                       }});
+    tensors.push_back({linear_key(role, "zero_points"), DType::kU8, {linear.n, groups}, [&linear] { return bytes_of(linear.zero_points); }});
+    tensors.push_back({linear_key(role, "scales"), DType::kF32, {linear.n, groups}, [&linear] { return bytes_of(linear.scales); }});
+  }
+  for (const auto& [name, values] : block.floats) {
+    tensors.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}, [&values = values] { return bytes_of(values); }});
+  }
+  io::write_safetensors_atomically(file, std::move(tensors), {{"format", "crumb block state 1"}});
+}
+
+PackedBlock load_block_state(const std::filesystem::path& file, const model::ModelConfig& config, const quant::AffineSpec& spec) {
+  const io::SafetensorsFile in(file);
+  PackedBlock block;
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const model::LinearShape shape = model::linear_shape(config, role);
+    const std::int64_t groups = spec.groups(shape.k), words = quant::packed_words(shape.k, spec.bits, WordLayout::kDense);
+    quant::QuantizedLinear& linear = block.linears[static_cast<std::size_t>(role)];
+    linear = {shape.n, shape.k, spec, {}, in.read_f32(linear_key(role, "scales")), in.read_u8(linear_key(role, "zero_points"))};
+    const std::vector<std::int32_t> packed = in.read_i32(linear_key(role, "words"));
+    if (static_cast<std::int64_t>(packed.size()) != shape.n * words || static_cast<std::int64_t>(linear.scales.size()) != shape.n * groups) {
+      fail(ErrorKind::kCorrupt, "pipeline.block_state", file.string(), ": ", model::hf_name(role), " has another size than ",
+           shape_string(std::vector<std::int64_t>{shape.n, shape.k}), " at ", quant::scheme_name(spec), "; give --restart to begin again");
+    }
+    linear.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
+    for (std::int64_t row = 0; row < shape.n; ++row) {
+      quant::unpack_codes(reinterpret_cast<const std::uint32_t*>(packed.data()) + row * words, 1, shape.k, spec.bits, WordLayout::kDense,
+                          linear.codes.data() + row * shape.k, 1);
+    }
+    quant::check_quantized_linear(linear, file.string());
+  }
+  nn::DecoderBlock names(config);
+  for (const auto& [name, norm] : names.norms()) block.floats[name] = in.read_f32(name);
+  return block;
+}
+
+PackedBlock finish_block(nn::DecoderBlock& block) {
+  PackedBlock state;
+  for (const model::LinearRole role : model::kLinearRoles) {
+    state.linears[static_cast<std::size_t>(role)] = block.linear(role).quantized(/*scale_f16=*/true);
+  }
+  for (auto& [name, norm] : block.norms()) {
+    const at::Tensor values = norm->detach().to(at::kCPU).contiguous();
+    state.floats[name].assign(values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel());
+  }
+  return state;
+}
+
+void apply_block_state(nn::DecoderBlock& block, const PackedBlock& state, const at::Device& device, bool packed) {
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const quant::QuantizedLinear& quantized = state.linears[static_cast<std::size_t>(role)];
+    packed ? block.linear(role).set_packed(quantized, device) : block.linear(role).set_dequantized(quantized, device);
+  }
+  for (auto& [name, norm] : block.norms()) {
+    const std::vector<float>& values = state.floats.at(name);
+    *norm = tensor_from(values, {static_cast<std::int64_t>(values.size())}).to(device);
+  }
+}
+
+}  // namespace crumb::pipeline

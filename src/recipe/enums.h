@@ -1,0 +1,65 @@
+// The words of each recipe choice, in one table per enum: to_string, parsing and the schema's lists all read it.
+#pragma once
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "recipe/recipe.h"
+
+namespace crumb::recipe {
+
+template <class Enum>
+struct EnumWords;
+
+template <>
+struct EnumWords<InitMethod> {
+  static constexpr std::array kAll = {std::pair{InitMethod::kMinMax, std::string_view("minmax")},
+                                      std::pair{InitMethod::kClipSearch, std::string_view("clip_search")},
+                                      std::pair{InitMethod::kClipSearchActivation, std::string_view("clip_search_activation")}};
+};
+template <>
+struct EnumWords<Selection> {
+  static constexpr std::array kAll = {std::pair{Selection::kRandomDocuments, std::string_view("random_documents")},
+                                      std::pair{Selection::kSequential, std::string_view("sequential")},
+                                      std::pair{Selection::kShuffledChunks, std::string_view("shuffled_chunks")}};
+};
+template <>
+struct EnumWords<StoreDtype> {
+  static constexpr std::array kAll = {std::pair{StoreDtype::kF32, std::string_view("f32")},
+                                      std::pair{StoreDtype::kBF16, std::string_view("bf16")}};
+};
+template <>
+struct EnumWords<Precision> {
+  static constexpr std::array kAll = {std::pair{Precision::kAuto, std::string_view("auto")},
+                                      std::pair{Precision::kF32, std::string_view("f32")},
+                                      std::pair{Precision::kBF16, std::string_view("bf16")}};
+};
+template <>
+struct EnumWords<E2eLoss> {
+  static constexpr std::array kAll = {std::pair{E2eLoss::kCrossEntropy, std::string_view("ce")},
+                                      std::pair{E2eLoss::kKl, std::string_view("kl")}};
+};
+template <>
+struct EnumWords<Teacher> {
+  static constexpr std::array kAll = {std::pair{Teacher::kRecompute, std::string_view("recompute")},
+                                      std::pair{Teacher::kTopK, std::string_view("topk")}};
+};
+template <>
+struct EnumWords<ScaleDtype> {
+  static constexpr std::array kAll = {std::pair{ScaleDtype::kF16, std::string_view("f16")}};
+};
+template <>
+struct EnumWords<quant::Grid> {
+  static constexpr std::array kAll = {std::pair{quant::Grid::kAsym, std::string_view("asym")},
+                                      std::pair{quant::Grid::kSignedSym, std::string_view("signed-sym")}};
+};
+
+template <class Enum>
+constexpr std::string_view word_of(Enum value) noexcept {
+  for (const auto& [candidate, word] : EnumWords<Enum>::kAll) {
+    if (candidate == value) return word;
+  }
+  return "?";
+}
+
+}  // namespace crumb::recipe
