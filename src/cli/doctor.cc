@@ -20,7 +20,10 @@
 
 #include "base/cache_dir.h"
 #include "base/memory_info.h"
+#include "base/str.h"
 #include "cli/command.h"
+#include "kernels/gemm_bf16.h"
+#include "kernels/isa.h"
 
 namespace crumb::cli {
 namespace {
@@ -49,13 +52,13 @@ ordered_json cpu_report() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   const bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
-  const bool fast_bf16 = features["amx_bf16"].get<bool>() || features["avx512_bf16"].get<bool>();
   ordered_json out;
   out["model"] = cpuinfo("model name");
   out["cores"] = std::thread::hardware_concurrency();
   out["usable_cores"] = known ? CPU_COUNT(&allowed) : static_cast<int>(std::thread::hardware_concurrency());
   out["features"] = std::move(features);
-  out["precision"] = fast_bf16 ? "bf16" : "f32";
+  out["kernels"] = kernels::machine_isas();
+  out["precision"] = kernels::has_fast_gemm_bf16() ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU
   return out;
 }
 
@@ -116,7 +119,7 @@ std::string as_text(const ordered_json& r) {
   if (!r["cpu"]["features"]["avx2"].get<bool>()) notes += "\nnote: no AVX2: training will be slow here";
   const auto torch = r["torch"]["present"].get<bool>() ? cat("present ", r["torch"]["version"].get<std::string>()) : std::string("absent");
   return cat("crumb      ", r["version"].get<std::string>(), ", ", r["compiler"].get<std::string>(), "\ncpu        ", r["cpu"]["model"].get<std::string>(), ", ",
-             r["cpu"]["usable_cores"].get<int>(), " of ", r["cpu"]["cores"].get<int>(), " cores usable\nfeatures  ", features, "\nprecision  ",
+             r["cpu"]["usable_cores"].get<int>(), " of ", r["cpu"]["cores"].get<int>(), " cores usable\nfeatures  ", features, "\nkernels    ", r["cpu"]["kernels"].get<std::string>(), "\nprecision  ",
              r["cpu"]["precision"].get<std::string>(), " where a recipe says auto\nmemory     ", human_bytes(r["memory"]["available_bytes"].get<double>()), " of ",
              human_bytes(r["memory"]["total_bytes"].get<double>()), " available\ntorch      ", torch, "\ncache      ", r["cache_dir"]["path"].get<std::string>(), ", ",
              human_bytes(r["cache_dir"]["free_bytes"].get<double>()), " free\nlibraries ", libraries, notes);

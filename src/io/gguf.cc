@@ -216,11 +216,12 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
   }
 
   data_begin_ = padded(cursor.position(), alignment_);
-  if (tensors_.empty()) return;
-  if (data_begin_ > file_.bytes().size() || tensors_.back().offset >= file_.bytes().size() - data_begin_) {
-    cursor.corrupt("tensor '", tensors_.back().name, "': begins ", tensors_.back().offset, " bytes into the data, past the end of the file (",
-                   file_.bytes().size(), " bytes). It may be cut short");
+  const std::uint64_t size = file_.bytes().size();
+  if (!tensors_.empty() && (data_begin_ > size || tensors_.back().offset >= size - data_begin_)) {
+    cursor.corrupt("tensor '", tensors_.back().name, "': begins ", tensors_.back().offset, " bytes into the data, past the end of the file (", size,
+                   " bytes). It may be cut short");
   }
+  data_begin_ = std::min(data_begin_, size);  // a file without tensors may end without padding
   for (const std::byte byte : file_.bytes().subspan(cursor.position(), data_begin_ - cursor.position())) {
     if (byte != std::byte{0}) cursor.corrupt("the padding after the tensor list is not zero; the counts may be damaged");
   }
@@ -232,7 +233,7 @@ const GgufTensor* GgufFile::find(std::string_view name) const {
 }
 
 void GgufFile::check_extents(const std::function<std::uint64_t(const GgufTensor&)>& tensor_bytes) const {
-  const std::uint64_t data_bytes = file_.bytes().size() - std::min<std::uint64_t>(data_begin_, file_.bytes().size());
+  const std::uint64_t data_bytes = file_.bytes().size() - data_begin_;
   std::uint64_t expected = 0, end = 0;
   for (const GgufTensor& tensor : tensors_) {
     const std::uint64_t size = tensor_bytes(tensor);
@@ -247,13 +248,14 @@ void GgufFile::check_extents(const std::function<std::uint64_t(const GgufTensor&
     end = tensor.offset + size;
     expected = padded(end, alignment_);
   }
-  if (!tensors_.empty() && data_bytes > expected) {
-    fail(ErrorKind::kCorrupt, kWhere, path().string(), ": ", data_bytes - expected, " bytes follow the last tensor; expected none");
+  if (data_bytes > expected) {
+    fail(ErrorKind::kCorrupt, kWhere, path().string(), ": ", data_bytes - expected,
+         " bytes follow the last tensor; expected none. The tensor count may be damaged");
   }
 }
 
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor, std::uint64_t size) const {
-  const std::uint64_t data_bytes = file_.bytes().size() - std::min<std::uint64_t>(data_begin_, file_.bytes().size());
+  const std::uint64_t data_bytes = file_.bytes().size() - data_begin_;
   if (tensor.offset > data_bytes || size > data_bytes - tensor.offset) {
     fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': ", size, " bytes from offset ", tensor.offset,
          " pass the end of the data (", data_bytes, " bytes). The file may be cut short");

@@ -38,5 +38,8 @@ struct AdamWFunctions {
   void (*scale)(float* x, std::int64_t count, float factor) noexcept;
 };
 std::span<const Variant<AdamWFunctions>> adamw_variants();
+const AdamWFunctions* adamw_ref() noexcept;
+const AdamWFunctions* adamw_avx2() noexcept;
+const AdamWFunctions* adamw_avx512() noexcept;
 
 }  // namespace crumb::kernels

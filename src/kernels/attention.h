@@ -58,5 +58,8 @@ struct AttentionFunctions {
   void (*backward_scores)(const ScoreBlock&, const float* lse, const float* delta, float* ds) noexcept;
 };
 std::span<const Variant<AttentionFunctions>> attention_variants();
+const AttentionFunctions* attention_ref() noexcept;
+const AttentionFunctions* attention_avx2() noexcept;
+const AttentionFunctions* attention_avx512() noexcept;
 
 }  // namespace crumb::kernels

@@ -46,5 +46,8 @@ struct FakeQuantFunctions {
                    float* grad_zero_point) noexcept;
 };
 std::span<const Variant<FakeQuantFunctions>> fake_quant_variants();
+const FakeQuantFunctions* fake_quant_ref() noexcept;
+const FakeQuantFunctions* fake_quant_avx2() noexcept;
+const FakeQuantFunctions* fake_quant_avx512() noexcept;
 
 }  // namespace crumb::kernels

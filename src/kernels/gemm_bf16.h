@@ -39,7 +39,7 @@ void gemm_bf16(const GemmBf16Args& args);
 
 /// Geometry of packed panels and the functions on them. A panel of A has `a_rows` rows, one of B `b_columns` columns; both hold K in pairs.
 struct GemmBf16Functions {
-  std::int64_t a_rows, b_columns, k_multiple;
+  std::int64_t a_rows, b_columns, k_multiple, k_block;  // k_block: depth of one multiply, a multiple of k_multiple
   /// Panel `index` of op(A) or op(B): all K (padded with zeros to k_padded) into `panel`.
   void (*pack_a)(const Bf16Operand&, std::int64_t m, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept;
   void (*pack_b)(const Bf16Operand&, std::int64_t n, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept;
@@ -47,10 +47,13 @@ struct GemmBf16Functions {
   void (*begin)() noexcept;
   void (*end)() noexcept;
   /// C[rows, columns] (+)= A panel * B panel over k_count of the padded K, from k_begin; rows <= a_rows, columns <= b_columns.
-  void (*multiply)(const std::uint16_t* a_panel, const std::uint16_t* b_panel, std::int64_t k_begin, std::int64_t k_count, float* c,
-                   std::int64_t ldc, std::int64_t rows, std::int64_t columns, bool accumulate) noexcept;
+  void (*multiply)(const std::uint16_t* a_panel, const std::uint16_t* b_panel, std::int64_t k_begin, std::int64_t k_count,
+                   std::int64_t k_padded, float* c, std::int64_t ldc, std::int64_t rows, std::int64_t columns, bool accumulate) noexcept;
 };
 std::span<const Variant<GemmBf16Functions>> gemm_bf16_variants();
+const GemmBf16Functions* gemm_bf16_ref() noexcept;
+const GemmBf16Functions* gemm_bf16_avx512bf16() noexcept;
+const GemmBf16Functions* gemm_bf16_amx() noexcept;
 
 /// gemm_bf16 through a given variant; for tests and benchmarks.
 void gemm_bf16_with(const GemmBf16Functions& functions, const GemmBf16Args& args);

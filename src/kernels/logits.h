@@ -38,8 +38,11 @@ struct LogitsFunctions {
   /// x := exp(x - shift) * factor
   void (*exp_scale)(float* x, std::int64_t v, float shift, float factor) noexcept;
   /// With p = exp(t - t_lse), q = exp(x - x_lse): returns sum p * ((t - t_lse) - (x - x_lse)) in f64; x := (q - p) * factor when `grad`.
-  double (*kl)(float* x, const float* t, std::int64_t v, float x_lse, float t_lse, float factor, bool grad) noexcept;
+  double (*kl)(float* x, const float* t, std::int64_t v, double x_lse, double t_lse, float factor, bool grad) noexcept;
 };
 std::span<const Variant<LogitsFunctions>> logits_variants();
+const LogitsFunctions* logits_ref() noexcept;
+const LogitsFunctions* logits_avx2() noexcept;
+const LogitsFunctions* logits_avx512() noexcept;
 
 }  // namespace crumb::kernels

@@ -22,5 +22,8 @@ struct MseFunctions {
   void (*row)(const float* y, const float* target, std::int64_t h, float factor, float* grad, double* error, double* energy) noexcept;
 };
 std::span<const Variant<MseFunctions>> mse_variants();
+const MseFunctions* mse_ref() noexcept;
+const MseFunctions* mse_avx2() noexcept;
+const MseFunctions* mse_avx512() noexcept;
 
 }  // namespace crumb::kernels

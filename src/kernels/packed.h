@@ -38,5 +38,8 @@ struct PackedFunctions {
   void (*scale_gradient)(const PackedArgs&, std::int64_t begin, std::int64_t end, const float* grad_w_hat, float* grad_scale) noexcept;
 };
 std::span<const Variant<PackedFunctions>> packed_variants();
+const PackedFunctions* packed_ref() noexcept;
+const PackedFunctions* packed_avx2() noexcept;
+const PackedFunctions* packed_avx512() noexcept;
 
 }  // namespace crumb::kernels

@@ -27,5 +27,8 @@ struct RmsNormFunctions {
                    float* grad_x, float* grad_weight) noexcept;
 };
 std::span<const Variant<RmsNormFunctions>> rms_norm_variants();
+const RmsNormFunctions* rms_norm_ref() noexcept;
+const RmsNormFunctions* rms_norm_avx2() noexcept;
+const RmsNormFunctions* rms_norm_avx512() noexcept;
 
 }  // namespace crumb::kernels

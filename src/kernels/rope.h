@@ -33,5 +33,8 @@ struct RopeFunctions {
   void (*rotate)(const RopeArgs&, float sign, std::int64_t begin, std::int64_t end) noexcept;
 };
 std::span<const Variant<RopeFunctions>> rope_variants();
+const RopeFunctions* rope_ref() noexcept;
+const RopeFunctions* rope_avx2() noexcept;
+const RopeFunctions* rope_avx512() noexcept;
 
 }  // namespace crumb::kernels

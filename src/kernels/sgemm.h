@@ -37,5 +37,8 @@ struct SgemmFunctions {
   void (*run)(const SgemmArgs& args, float* workspace);
 };
 std::span<const Variant<SgemmFunctions>> sgemm_variants();
+const SgemmFunctions* sgemm_ref() noexcept;
+const SgemmFunctions* sgemm_avx2() noexcept;
+const SgemmFunctions* sgemm_avx512() noexcept;
 
 }  // namespace crumb::kernels

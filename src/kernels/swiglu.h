@@ -21,5 +21,8 @@ struct SwigluFunctions {
   void (*backward)(const float* gate, const float* up, const float* grad_y, std::int64_t count, float* grad_gate, float* grad_up) noexcept;
 };
 std::span<const Variant<SwigluFunctions>> swiglu_variants();
+const SwigluFunctions* swiglu_ref() noexcept;
+const SwigluFunctions* swiglu_avx2() noexcept;
+const SwigluFunctions* swiglu_avx512() noexcept;
 
 }  // namespace crumb::kernels

@@ -57,6 +57,16 @@ nn::DecoderBlock load_float_block(const formats::Checkpoint& checkpoint, std::in
   return load_block(checkpoint, index, device, false);
 }
 
+nn::DecoderBlock load_bias_only_block(const formats::Checkpoint& checkpoint, std::int64_t index, const at::Device& device) {
+  nn::DecoderBlock block(checkpoint.config());
+  for (auto& [name, norm] : block.norms()) *norm = read(checkpoint, model::block_prefix(index) + name, device, false);
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const std::string bias = model::linear_name(index, role) + ".bias";
+    if (checkpoint.has(bias)) block.linear(role).bias = read(checkpoint, bias, device, false);
+  }
+  return block;
+}
+
 nn::CausalLm load_shell(const formats::Checkpoint& checkpoint, const nn::Compute& compute, const at::Device& device) {
   nn::CausalLm lm;
   lm.config = checkpoint.config();

@@ -15,6 +15,9 @@ namespace crumb::pipeline {
 /// Block `index` with f32 weights; packed linears are dequantized. Throws what Checkpoint throws.
 nn::DecoderBlock load_float_block(const formats::Checkpoint& checkpoint, std::int64_t index, const at::Device& device);
 
+/// Block `index` without its linears' weights: biases and norms, for a caller that brings finished linears.
+nn::DecoderBlock load_bias_only_block(const formats::Checkpoint& checkpoint, std::int64_t index, const at::Device& device);
+
 /// How the linears of a whole model are held.
 enum class Residency {
   kAuto,    // f32 when that takes at most half of the available memory, else kCompact

@@ -126,7 +126,7 @@ std::vector<Field> make_fields() {
   f.push_back(choice("output.scale_dtype", &R::output, &Output::scale_dtype, "of stored scales; applied before the final codes are chosen"));
   f.push_back(number("output.shard_bytes", &R::output, &Output::shard_bytes, 1 << 20, kExactIntegers, "largest safetensors file written"));
 
-  f.push_back(number("performance.threads", &R::performance, &Performance::threads, 0, 4096, "0: every core; --threads overrides it"));
+  f.push_back(number("performance.threads", &R::performance, &Performance::threads, 0, 1024, "0: every core; --threads overrides it"));
   f.push_back(number("performance.activation_ram_limit_bytes", &R::performance, &Performance::activation_ram_limit_bytes, 0, kExactIntegers,
                      "streams above it go to mapped files; 0: half of the memory available at the start"));
   f.push_back(boolean("performance.activation_checkpointing", &R::performance, &Performance::activation_checkpointing,

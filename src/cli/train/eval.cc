@@ -1,17 +1,15 @@
-#include "eval/perplexity.h"
-
-#include <filesystem>
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 
-#include "base/cache_dir.h"
-#include "base/error.h"
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "cli/command.h"
 #include "cli/train/common.h"
 #include "data/windows.h"
 #include "eval/divergence.h"
+#include "eval/perplexity.h"
+#include "pipeline/run_data.h"
 
 namespace crumb::cli {
 namespace {
@@ -30,13 +28,8 @@ data::TokenWindows read_windows(const EvalOptions& options, const pipeline::Load
     if (options.windows > 0 && options.windows < all.rows) return all.slice(0, options.windows, all.columns);
     return all;
   }
-  if (loaded.tokenizer == nullptr) {
-    fail(ErrorKind::kNotFound, "cli.eval", options.model, ": it has no tokenizer, which a text needs; give token ids with --tokens");
-  }
-  const std::string text = options.text.empty() ? "wikitext2" : options.text;
-  const bool named = data::is_named_corpus(text) && !std::filesystem::exists(text);
-  const data::Corpus corpus = named ? data::named_corpus(text, text == "c4" ? "validation" : "test", cache_dir()) : data::read_corpus(text);
-  return data::evaluation_windows(corpus, *loaded.tokenizer, options.context, options.windows);
+  return pipeline::prepare_evaluation(options.text.empty() ? "wikitext2" : options.text, loaded.tokenizer.get(), loaded.model->vocab_size(), options.context,
+                                      options.windows);
 }
 
 int evaluate(EvalOptions& options) {

@@ -1,4 +1,5 @@
-#include <filesystem>
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -43,7 +44,7 @@ int quantize(QuantizeOptions& options) {
   if (request.run_dir.empty()) request.run_dir = request.output + ".run";
   request.mode = options.resume    ? pipeline::ResumeMode::kResume
                  : options.restart ? pipeline::ResumeMode::kRestart
-                                   : pipeline::ResumeMode::kFresh;
+                                   : pipeline::ResumeMode::kAuto;
   const ordered_json report = pipeline::quantize_model(request);
   if (options.json) {
     print_json(report);
@@ -67,10 +68,10 @@ void add_quantize(CLI::App& app, Action& action) {
   command->add_option("--eval-context", request.eval_context, "tokens per evaluation window")->check(CLI::Range(2, 1 << 24))->capture_default_str();
   command->add_option("--eval-windows", request.eval_windows, "at most so many evaluation windows; 0: all")->check(CLI::Range(0, 1 << 30))->capture_default_str();
   command->add_option("--device", request.device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->capture_default_str();
-  command->add_option("--threads", request.threads, "0: as the recipe says")->check(CLI::Range(0, 4096))->capture_default_str();
+  command->add_option("--threads", request.threads, "0: as the recipe says")->check(CLI::Range(0, 1024))->capture_default_str();
   command->add_option("--set", options->assignments, "change a recipe field: path=value; may be repeated")->take_all()->allow_extra_args(false);
   command->add_option("--run-dir", request.run_dir, "state of the run; default: OUTPUT.run");
-  CLI::Option* resume = command->add_flag("--resume", options->resume, "go on with the run in the run directory");
+  CLI::Option* resume = command->add_flag("--resume", options->resume, "go on with the run in the run directory, and fail when there is none (without it: go on or start)");
   command->add_flag("--restart", options->restart, "throw away the run in the run directory")->excludes(resume);
   command->add_flag("--json", options->json, "print the report as one JSON object");
   command->callback([options, &action] { action = [options] { return quantize(*options); }; });

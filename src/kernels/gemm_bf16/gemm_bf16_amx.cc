@@ -1,0 +1,70 @@
+#include "kernels/simd/vec_avx512.h"
+
+#include "kernels/gemm_bf16/tiles.h"
+
+namespace crumb::kernels {
+namespace {
+
+struct Hardware {
+  template <int t>
+  static void zero();
+  template <int t>
+  static void load(const void* p, std::int64_t stride);
+  template <int t>
+  static void store(void* p, std::int64_t stride);
+  template <int c, int a, int b>
+  static void multiply_add();
+};
+
+// GCC's intrinsics paste the tile's number into assembly, so it has to be a literal, not a template parameter.
+#define CRUMB_TILE(t)                                                \
+  template <>                                                        \
+  inline void Hardware::load<t>(const void* p, std::int64_t stride) { \
+    _tile_loadd(t, p, stride);                                       \
+  }
+#define CRUMB_SUM_TILE(t, a, b)                                  \
+  CRUMB_TILE(t)                                                  \
+  template <>                                                    \
+  inline void Hardware::zero<t>() {                              \
+    _tile_zero(t);                                               \
+  }                                                              \
+  template <>                                                    \
+  inline void Hardware::store<t>(void* p, std::int64_t stride) { \
+    _tile_stored(t, p, stride);                                  \
+  }                                                              \
+  template <>                                                    \
+  inline void Hardware::multiply_add<t, a, b>() {                \
+    _tile_dpbf16ps(t, a, b);                                     \
+  }
+CRUMB_SUM_TILE(0, 4, 6)
+CRUMB_SUM_TILE(1, 4, 7)
+CRUMB_SUM_TILE(2, 5, 6)
+CRUMB_SUM_TILE(3, 5, 7)
+CRUMB_TILE(4)
+CRUMB_TILE(5)
+CRUMB_TILE(6)
+CRUMB_TILE(7)
+#undef CRUMB_SUM_TILE
+#undef CRUMB_TILE
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+void begin() noexcept {
+  static constexpr TileConfig kConfig;
+  _tile_loadconfig(&kConfig);
+}
+void end() noexcept { _tile_release(); }
+
+}  // namespace
+
+const GemmBf16Functions* gemm_bf16_amx() noexcept {
+  static constexpr GemmBf16Functions kFunctions = {32, 32, 32, 1024, pack_a, pack_b, begin, end, multiply_tiles<Hardware>};
+  return &kFunctions;
+}
+
+}  // namespace crumb::kernels

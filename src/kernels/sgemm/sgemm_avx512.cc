@@ -1,0 +1,12 @@
+#include "kernels/simd/vec_avx512.h"
+
+#include "kernels/sgemm/sgemm_simd.h"
+
+namespace crumb::kernels {
+
+const SgemmFunctions* sgemm_avx512() noexcept {
+  static constexpr SgemmFunctions kFunctions = {run};
+  return &kFunctions;
+}
+
+}  // namespace crumb::kernels

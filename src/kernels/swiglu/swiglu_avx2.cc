@@ -1,0 +1,12 @@
+#include "kernels/simd/vec_avx2.h"
+
+#include "kernels/swiglu/swiglu_simd.h"
+
+namespace crumb::kernels {
+
+const SwigluFunctions* swiglu_avx2() noexcept {
+  static constexpr SwigluFunctions kFunctions = {forward, backward};
+  return &kFunctions;
+}
+
+}  // namespace crumb::kernels

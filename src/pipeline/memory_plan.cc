@@ -1,0 +1,39 @@
+#include "pipeline/memory_plan.h"
+
+#include <algorithm>
+
+#include "model/family.h"
+
+namespace crumb::pipeline {
+
+std::int64_t MemoryPlan::peak_memory(std::int64_t ram_limit) const {
+  const bool mapped = ram_limit > 0 && largest_stream > ram_limit;
+  return std::max(shell + block + (mapped ? 0 : streams), end_to_end);
+}
+
+MemoryPlan plan_memory(const model::ModelConfig& c, const recipe::Recipe& r) {
+  MemoryPlan plan;
+  constexpr std::int64_t kFloat = 4;
+  const model::ParameterCount count = model::count_parameters(c);
+  const std::int64_t block_weights = count.block_linears / std::max<std::int64_t>(1, c.num_hidden_layers);
+  plan.shell = count.embeddings * kFloat;
+  // Saved activations of one block: two norms, q, k, v, attention output, gate, up and their product, with gradients of the widest.
+  const std::int64_t tokens = r.block_ap.batch * r.calibration.tokens;
+  const std::int64_t q_width = c.num_attention_heads * c.head_dim, kv_width = c.num_key_value_heads * c.head_dim;
+  const std::int64_t activations = tokens * kFloat * (8 * c.hidden_size + 4 * q_width + 6 * kv_width + 6 * c.intermediate_size);
+  plan.block = (r.block_ap.enabled ? 5 : 2) * block_weights * kFloat + activations;
+  const std::int64_t value = r.block_ap.store_dtype == recipe::StoreDtype::kF32 ? 4 : 2;
+  plan.largest_stream = r.calibration.samples * r.calibration.tokens * c.hidden_size * value;
+  plan.streams = 2 * (r.calibration.samples + r.calibration.validation_samples) * r.calibration.tokens * c.hidden_size * value;
+  if (r.e2e_qp.enabled) {
+    const std::int64_t e2e_tokens = r.e2e_qp.batch * r.e2e_qp.tokens;
+    plan.streams += r.e2e_qp.samples * r.e2e_qp.tokens * c.hidden_size * value;
+    const std::int64_t groups = r.weights.group_size > 0 ? count.block_linears / r.weights.group_size : 0;
+    plan.end_to_end = plan.shell + count.block_linears * r.weights.bits / 8 + groups * (4 * 4 + 1) + 3 * c.hidden_size * c.intermediate_size * kFloat +
+                      e2e_tokens * c.hidden_size * kFloat * (c.num_hidden_layers + 8) +
+                      2 * std::min(r.performance.logits_chunk_tokens, e2e_tokens) * c.vocab_size * kFloat;
+  }
+  return plan;
+}
+
+}  // namespace crumb::pipeline
