@@ -28,10 +28,13 @@ def main():
     for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.xml"))):
         preset = os.path.splitext(os.path.basename(path))[0]
         for case in ElementTree.parse(path).getroot().iter("testcase"):
-            if case.get("status") in ("notrun", "disabled") or case.find("skipped") is not None:
+            skipped = case.find("skipped")
+            said = skipped.get("message", "") if skipped is not None else ""
+            if case.get("status") == "disabled" or said.startswith("SKIP_"):
                 reasons[f"{preset}: {skip_reason(case)}"] += 1
-            elif case.get("status") == "fail" or case.find("failure") is not None:
-                failed.append(f"{preset}: {case.get('name')}")
+            elif case.get("status") != "run" or case.find("failure") is not None:
+                # "notrun" for any other reason is a fault too: a program that was not built, for one.
+                failed.append(f"{preset}: {case.get('name')}" + (f" ({said})" if said else ""))
             else:
                 passed += 1
     for reason, count in sorted(reasons.items()):

@@ -74,7 +74,8 @@ void Regex::find_all(std::string_view text, std::vector<TextRange>& out) const {
       out.push_back(match);
       at = match.end;
     } else {
-      at = match.end + static_cast<std::size_t>(onigenc_mbclen(begin + match.end, end, ONIG_ENCODING_UTF8));
+      at = match.end + 1;  // an empty match: go on with the next character
+      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80u) ++at;
     }
   }
 }

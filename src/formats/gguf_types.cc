@@ -11,8 +11,12 @@
 namespace crumb::formats {
 namespace {
 
-std::uint8_t u8(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
-int i8(const std::byte* p) { return static_cast<std::int8_t>(u8(p)); }
+std::uint8_t u8(const std::byte* p) {
+  return std::to_integer<std::uint8_t>(*p);
+}
+int i8(const std::byte* p) {
+  return static_cast<std::int8_t>(u8(p));
+}
 
 template <class T>
 T load(const std::byte* from) {
@@ -21,13 +25,24 @@ T load(const std::byte* from) {
   return value;
 }
 
-float half_at(const std::byte* p) { return f16_to_float(load<std::uint16_t>(p)); }
-/// Element j of 32 whose codes lie split: byte j has element j in its low half and element j + 16 in its high half.
-int split_nibble(const std::byte* qs, int j) { return j < 16 ? u8(qs + j) & 15 : u8(qs + j - 16) >> 4; }
+float half_at(const std::byte* p) {
+  return f16_to_float(load<std::uint16_t>(p));
+}
+/// Element j of 32 whose codes lie split: byte j has element j in its low half and element j + 16 in its high
+/// half.
+int split_nibble(const std::byte* qs, int j) {
+  return j < 16 ? u8(qs + j) & 15 : u8(qs + j - 16) >> 4;
+}
 
-void f32_block(const std::byte* block, float* out) { *out = load<float>(block); }
-void f16_block(const std::byte* block, float* out) { *out = half_at(block); }
-void bf16_block(const std::byte* block, float* out) { *out = bf16_to_float(load<std::uint16_t>(block)); }
+void f32_block(const std::byte* block, float* out) {
+  *out = load<float>(block);
+}
+void f16_block(const std::byte* block, float* out) {
+  *out = half_at(block);
+}
+void bf16_block(const std::byte* block, float* out) {
+  *out = bf16_to_float(load<std::uint16_t>(block));
+}
 
 // d f16 | 16 bytes of codes                    (q - 8) d
 void q4_0_block(const std::byte* block, float* out) {
@@ -70,22 +85,28 @@ void q8_0_block(const std::byte* block, float* out) {
 // d f16 | 16 bytes, 4 consecutive codes each   (q - 1) d
 void q2_0_block(const std::byte* block, float* out) {
   const float d = half_at(block);
-  for (int j = 0; j < 64; ++j) out[j] = static_cast<float>((u8(block + 2 + j / 4) >> 2 * (j % 4) & 3) - 1) * d;
+  for (int j = 0; j < 64; ++j)
+    out[j] = static_cast<float>((u8(block + 2 + j / 4) >> 2 * (j % 4) & 3) - 1) * d;
 }
 
-/// The two low bits of element i as Q2_K and Q3_K place them: 32 bytes serve 128 elements, one bit pair for each run of 32.
-int k_low2(const std::byte* qs, int i) { return u8(qs + 32 * (i / 128) + i % 32) >> 2 * (i % 128 / 32) & 3; }
+/// The two low bits of element i as Q2_K and Q3_K place them: 32 bytes serve 128 elements, one bit pair for
+/// each run of 32.
+int k_low2(const std::byte* qs, int i) {
+  return u8(qs + 32 * (i / 128) + i % 32) >> 2 * (i % 128 / 32) & 3;
+}
 
 // 16 bytes: scale low, min high nibble for 16 elements | 64 bytes codes | d, dmin f16      (d sc) q - dmin mn
 void q2_k_block(const std::byte* block, float* out) {
   const float d = half_at(block + 80), dmin = half_at(block + 82);
   for (int i = 0; i < 256; ++i) {
     const std::uint8_t scales = u8(block + i / 16);
-    out[i] = d * static_cast<float>(scales & 15) * static_cast<float>(k_low2(block + 16, i)) - dmin * static_cast<float>(scales >> 4);
+    out[i] = d * static_cast<float>(scales & 15) * static_cast<float>(k_low2(block + 16, i)) -
+             dmin * static_cast<float>(scales >> 4);
   }
 }
 
-// 32 bytes third bits | 64 bytes low bits | 12 bytes of 16 six-bit scales | d f16          d (sc - 32) (q - 4)
+// 32 bytes third bits | 64 bytes low bits | 12 bytes of 16 six-bit scales | d f16          d (sc - 32) (q -
+// 4)
 void q3_k_block(const std::byte* block, float* out) {
   const float d = half_at(block + 108);
   const std::byte* packed = block + 96;
@@ -105,11 +126,14 @@ struct ScaleMin {
 /// Six-bit scale and minimum of sub-block j < 8 out of the 12 bytes that Q4_K and Q5_K share.
 ScaleMin k_scale_min(const std::byte* packed, int j) {
   if (j < 4) return {u8(packed + j) & 63, u8(packed + j + 4) & 63};
-  return {(u8(packed + j + 4) & 15) | (u8(packed + j - 4) >> 6) << 4, u8(packed + j + 4) >> 4 | (u8(packed + j) >> 6) << 4};
+  return {(u8(packed + j + 4) & 15) | (u8(packed + j - 4) >> 6) << 4,
+          u8(packed + j + 4) >> 4 | (u8(packed + j) >> 6) << 4};
 }
 
 /// Four bits of element i: 32 bytes serve 64 elements, the low halves first.
-int k_low4(const std::byte* qs, int i) { return u8(qs + 32 * (i / 64) + i % 32) >> 4 * (i % 64 / 32) & 15; }
+int k_low4(const std::byte* qs, int i) {
+  return u8(qs + 32 * (i / 64) + i % 32) >> 4 * (i % 64 / 32) & 15;
+}
 
 // d, dmin f16 | 12 bytes scales and minima | 128 bytes codes                               (d sc) q - dmin mn
 void q4_k_block(const std::byte* block, float* out) {
@@ -117,7 +141,8 @@ void q4_k_block(const std::byte* block, float* out) {
   for (int j = 0; j < 8; ++j) {
     const ScaleMin s = k_scale_min(block + 4, j);
     const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
-    for (int i = 32 * j; i < 32 * j + 32; ++i) out[i] = scale * static_cast<float>(k_low4(block + 16, i)) - min;
+    for (int i = 32 * j; i < 32 * j + 32; ++i)
+      out[i] = scale * static_cast<float>(k_low4(block + 16, i)) - min;
   }
 }
 
@@ -147,10 +172,12 @@ void q6_k_block(const std::byte* block, float* out) {
 }
 
 constexpr GgufType kTypes[] = {
-    {0, "F32", 1, 4, f32_block},        {1, "F16", 1, 2, f16_block},        {30, "BF16", 1, 2, bf16_block},
-    {2, "Q4_0", 32, 18, q4_0_block},    {3, "Q4_1", 32, 20, q4_1_block},    {6, "Q5_0", 32, 22, q5_0_block},
-    {7, "Q5_1", 32, 24, q5_1_block},    {8, "Q8_0", 32, 34, q8_0_block},    {10, "Q2_K", 256, 84, q2_k_block},
-    {11, "Q3_K", 256, 110, q3_k_block}, {12, "Q4_K", 256, 144, q4_k_block}, {13, "Q5_K", 256, 176, q5_k_block},
+    {0, "F32", 1, 4, f32_block},        {1, "F16", 1, 2, f16_block},
+    {30, "BF16", 1, 2, bf16_block},     {2, "Q4_0", 32, 18, q4_0_block},
+    {3, "Q4_1", 32, 20, q4_1_block},    {6, "Q5_0", 32, 22, q5_0_block},
+    {7, "Q5_1", 32, 24, q5_1_block},    {8, "Q8_0", 32, 34, q8_0_block},
+    {10, "Q2_K", 256, 84, q2_k_block},  {11, "Q3_K", 256, 110, q3_k_block},
+    {12, "Q4_K", 256, 144, q4_k_block}, {13, "Q5_K", 256, 176, q5_k_block},
     {14, "Q6_K", 256, 210, q6_k_block}, {42, "Q2_0", 64, 18, q2_0_block},
 };
 
@@ -160,9 +187,10 @@ struct ForeignType {
   std::string_view name;
 };
 constexpr ForeignType kForeign[] = {
-    {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"},
-    {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},     {26, "I32"},   {27, "I64"},
-    {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"},   {35, "TQ2_0"},  {39, "MXFP4"},   {40, "NVFP4"}, {41, "Q1_0"},
+    {9, "Q8_1"},    {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
+    {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},
+    {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"},
+    {39, "MXFP4"},  {40, "NVFP4"}, {41, "Q1_0"},
 };
 
 std::string type_label(std::uint32_t id) {
@@ -184,12 +212,14 @@ const GgufType* find_gguf_type(std::uint32_t id) {
 std::int64_t gguf_tensor_bytes(const GgufType& type, std::int64_t row_elements, std::int64_t rows) {
   constexpr std::string_view kWhere = "formats.gguf_tensor_bytes";
   if (row_elements < 0 || rows < 0 || row_elements % type.block_elements != 0) {
-    fail(ErrorKind::kCorrupt, kWhere, type.name, " tensor of ", rows, " rows of ", row_elements, " elements; expected a multiple of ",
-         type.block_elements, " in a row");
+    fail(ErrorKind::kCorrupt, kWhere, type.name, " tensor of ", rows, " rows of ", row_elements,
+         " elements; expected a multiple of ", type.block_elements, " in a row");
   }
   std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(row_elements / type.block_elements, type.block_bytes, &bytes) || __builtin_mul_overflow(bytes, rows, &bytes)) {
-    fail(ErrorKind::kCorrupt, kWhere, type.name, " tensor of ", rows, " rows of ", row_elements, " elements: its size passes 2^63 bytes");
+  if (__builtin_mul_overflow(row_elements / type.block_elements, type.block_bytes, &bytes) ||
+      __builtin_mul_overflow(bytes, rows, &bytes)) {
+    fail(ErrorKind::kCorrupt, kWhere, type.name, " tensor of ", rows, " rows of ", row_elements,
+         " elements: its size passes 2^63 bytes");
   }
   return bytes;
 }
@@ -199,8 +229,8 @@ std::int64_t gguf_tensor_bytes(const io::GgufTensor& tensor) {
   if (type == nullptr) {
     std::string known;
     for (const GgufType& each : kTypes) known += cat(known.empty() ? "" : ", ", each.name);
-    fail(ErrorKind::kUnsupported, "formats.gguf", "tensor '", tensor.name, "': type ", type_label(tensor.type),
-         " is not read; expected one of ", known);
+    fail(ErrorKind::kUnsupported, "formats.gguf", "tensor '", tensor.name, "': type ",
+         type_label(tensor.type), " is not read; expected one of ", known);
   }
   std::int64_t rows = 1;  // the container has checked that the product of the dims fits
   for (std::size_t d = 1; d < tensor.dims.size(); ++d) rows *= tensor.dims[d];
@@ -225,8 +255,8 @@ void dequantize_gguf(const GgufType& type, std::span<const std::byte> bytes, std
   const auto elements = static_cast<std::int64_t>(out.size());
   if (elements % type.block_elements != 0 ||
       static_cast<std::int64_t>(bytes.size()) != elements / type.block_elements * type.block_bytes) {
-    fail(ErrorKind::kCorrupt, "formats.dequantize_gguf", type.name, ": ", bytes.size(), " bytes for ", elements, " elements; expected ",
-         type.block_bytes, " bytes for every ", type.block_elements);
+    fail(ErrorKind::kCorrupt, "formats.dequantize_gguf", type.name, ": ", bytes.size(), " bytes for ",
+         elements, " elements; expected ", type.block_bytes, " bytes for every ", type.block_elements);
   }
   const std::int64_t blocks = elements / type.block_elements;
   parallel_for(blocks, 65536 / type.block_elements, [&](std::int64_t begin, std::int64_t end) {

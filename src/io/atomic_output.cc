@@ -1,16 +1,16 @@
 #include "io/atomic_output.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <fcntl.h>
 #include <linux/fs.h>  // RENAME_EXCHANGE
-#include <string>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <system_error>
 #include <unistd.h>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -23,7 +23,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
 
 fs::path beside(const fs::path& path, std::string_view role) {
   return parent_of(path) / cat(".", path.filename().string(), ".crumb-", role, "-", ::getpid());
@@ -42,13 +44,16 @@ bool exchange(const fs::path& a, const fs::path& b) {
   if (::syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return true;
   const int reason = errno;
   if (reason == EINVAL || reason == ENOSYS || reason == ENOTSUP) return false;
-  fail(ErrorKind::kIo, "io.atomic_directory", b.string(), ": cannot be exchanged with its new version: ", std::strerror(reason));
+  fail(ErrorKind::kIo, "io.atomic_directory", b.string(),
+       ": cannot be exchanged with its new version: ", std::strerror(reason));
 }
 
 void remove_old(const fs::path& old) {
   std::error_code error;
   fs::remove_all(old, error);
-  if (error) log::warn("[io.atomic_directory] ", old.string(), ": the replaced output cannot be removed: ", error.message());
+  if (error)
+    log::warn("[io.atomic_directory] ", old.string(),
+              ": the replaced output cannot be removed: ", error.message());
 }
 
 void sync_tree(const fs::path& root) {
@@ -58,7 +63,8 @@ void sync_tree(const fs::path& root) {
     const fs::file_status status = entry->symlink_status();
     if (fs::is_regular_file(status) || fs::is_directory(status)) sync_path(entry->path());
   }
-  if (error) fail(ErrorKind::kIo, "io.atomic_directory", root.string(), ": cannot be listed: ", error.message());
+  if (error)
+    fail(ErrorKind::kIo, "io.atomic_directory", root.string(), ": cannot be listed: ", error.message());
   sync_path(root);
 }
 
@@ -66,19 +72,23 @@ void sync_tree(const fs::path& root) {
 
 void sync_path(const fs::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail(ErrorKind::kIo, "io.sync_path", path.string(), ": cannot be opened: ", std::strerror(errno));
+  if (descriptor < 0)
+    fail(ErrorKind::kIo, "io.sync_path", path.string(), ": cannot be opened: ", std::strerror(errno));
   const int result = ::fsync(descriptor);
   const int reason = errno;
   ::close(descriptor);
   // EINVAL: some network file systems cannot sync a folder; there is nothing more to be done then.
   if (result != 0 && reason != EINVAL) {
-    fail(ErrorKind::kIo, "io.sync_path", path.string(), ": cannot be written to disk: ", std::strerror(reason));
+    fail(ErrorKind::kIo, "io.sync_path", path.string(),
+         ": cannot be written to disk: ", std::strerror(reason));
   }
 }
 
-AtomicFile::AtomicFile(fs::path destination) : destination_(std::move(destination)), temporary_(beside(destination_, "tmp")) {
+AtomicFile::AtomicFile(fs::path destination)
+    : destination_(std::move(destination)), temporary_(beside(destination_, "tmp")) {
   if (!destination_.has_filename() || fs::is_directory(destination_)) {
-    fail(ErrorKind::kIo, "io.atomic_file", destination_.string(), ": is a folder; expected the name of a file");
+    fail(ErrorKind::kIo, "io.atomic_file", destination_.string(),
+         ": is a folder; expected the name of a file");
   }
 }
 
@@ -109,7 +119,8 @@ AtomicDirectory::AtomicDirectory(fs::path destination) {
   constexpr std::string_view kWhere = "io.atomic_directory";
   std::error_code error;
   if (fs::exists(destination, error)) {
-    destination_ = fs::canonical(destination, error);  // through a link, so that the new version lies on the same disk
+    destination_ =
+        fs::canonical(destination, error);  // through a link, so that the new version lies on the same disk
     if (error) fail(ErrorKind::kIo, kWhere, destination.string(), ": ", error.message());
   } else {
     destination_ = destination.lexically_normal();
@@ -119,14 +130,16 @@ AtomicDirectory::AtomicDirectory(fs::path destination) {
     fail(ErrorKind::kIo, kWhere, "'", destination.string(), "': is no name for a folder");
   }
   if (fs::exists(destination_, error) && !fs::is_directory(destination_, error)) {
-    fail(ErrorKind::kIo, kWhere, destination_.string(), ": exists and is not a folder; remove it or choose another name");
+    fail(ErrorKind::kIo, kWhere, destination_.string(),
+         ": exists and is not a folder; remove it or choose another name");
   }
   temporary_ = beside(destination_, "tmp");
   fs::remove_all(temporary_, error);  // of an earlier process that had this id
   if (::mkdir(temporary_.c_str(), 0777) != 0) {
     const int reason = errno;
     fail(ErrorKind::kIo, kWhere, destination_.string(), ": cannot be written: ", std::strerror(reason),
-         reason == ENOENT ? cat("; its parent '", parent_of(destination_).string(), "' must exist") : std::string());
+         reason == ENOENT ? cat("; its parent '", parent_of(destination_).string(), "' must exist")
+                          : std::string());
   }
 }
 
@@ -152,8 +165,8 @@ void AtomicDirectory::commit() {
     if (std::rename(temporary_.c_str(), destination_.c_str()) != 0) {
       const int reason = errno;
       rename_or_fail(old, destination_, "io.atomic_directory");
-      fail(ErrorKind::kIo, "io.atomic_directory", destination_.string(), ": cannot be replaced: ", std::strerror(reason),
-           "; the earlier output is back in its place");
+      fail(ErrorKind::kIo, "io.atomic_directory", destination_.string(),
+           ": cannot be replaced: ", std::strerror(reason), "; the earlier output is back in its place");
     }
   }
   committed_ = true;
@@ -167,7 +180,8 @@ void check_free_space(const fs::path& path, std::int64_t bytes) {
   while (!fs::exists(place, error) && place != parent_of(place)) place = parent_of(place);
   struct statvfs status = {};
   if (::statvfs(place.c_str(), &status) != 0) {
-    fail(ErrorKind::kIo, "io.check_free_space", place.string(), ": its free space cannot be read: ", std::strerror(errno));
+    fail(ErrorKind::kIo, "io.check_free_space", place.string(),
+         ": its free space cannot be read: ", std::strerror(errno));
   }
   const double free = static_cast<double>(status.f_bavail) * static_cast<double>(status.f_frsize);
   if (free < static_cast<double>(bytes)) {

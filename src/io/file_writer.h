@@ -1,4 +1,5 @@
-// A file being written, with errors that name it. Used inside io; output that must be whole or absent is atomic_output.h.
+// A file being written, with errors that name it. Used inside io; output that must be whole or absent is
+// atomic_output.h.
 #pragma once
 #include <cstddef>
 #include <filesystem>
@@ -6,7 +7,8 @@
 
 namespace crumb::io {
 
-/// Creates or truncates `path` and appends to it. Every member throws Io with the path and the system's reason.
+/// Creates or truncates `path` and appends to it. Every member throws Io with the path and the system's
+/// reason.
 class FileWriter {
  public:
   explicit FileWriter(std::filesystem::path path);

@@ -1,10 +1,10 @@
-// Reading; writing is gguf_writer.cc.
+// Reading; typed look-ups are gguf_lookup.cc, writing is gguf_writer.cc.
 #include "io/gguf.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
+#include <utility>
 
 #include "base/error.h"
 
@@ -12,18 +12,42 @@ namespace crumb::io {
 namespace {
 
 constexpr std::string_view kWhere = "io.gguf";
-constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 30;  // of a string's bytes or an array's elements, as the reference reader
+constexpr std::uint64_t kMaxCount =
+    std::uint64_t{1} << 30;  // of a string's bytes or an array's elements, as the reference reader
 constexpr std::size_t kMaxTensorNameBytes = 63, kMaxKeyBytes = 65535;
 constexpr std::size_t kMinKeyValueBytes = 8 + 1 + 4 + 1, kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
 
-enum ValueType : std::uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
+enum ValueType : std::uint32_t {
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
+};
 
 std::size_t min_bytes(std::uint32_t type) {
   switch (type) {
-    case kU8: case kI8: case kBool: return 1;
-    case kU16: case kI16: return 2;
-    case kU32: case kI32: case kF32: return 4;
-    default: return 8;  // a string's length, u64, i64, f64
+    case kU8:
+    case kI8:
+    case kBool:
+      return 1;
+    case kU16:
+    case kI16:
+      return 2;
+    case kU32:
+    case kI32:
+    case kF32:
+      return 4;
+    default:
+      return 8;  // a string's length, u64, i64, f64
   }
 }
 
@@ -40,7 +64,8 @@ class Cursor {
   template <class T>
   T read(std::string_view what) {
     if (remaining() < sizeof(T)) {
-      corrupt(what, ": the file ends at byte ", bytes_.size(), ", ", sizeof(T), " more are needed at ", position_, ". It may be cut short");
+      corrupt(what, ": the file ends at byte ", bytes_.size(), ", ", sizeof(T), " more are needed at ",
+              position_, ". It may be cut short");
     }
     T value;
     std::memcpy(&value, bytes_.data() + position_, sizeof value);
@@ -51,7 +76,8 @@ class Cursor {
   std::string read_string(std::string_view what) {
     const auto length = read<std::uint64_t>(what);
     if (length > kMaxCount || length > remaining()) {
-      corrupt(what, ": a string of ", length, " bytes at ", position_, ", but ", remaining(), " bytes remain. The file is damaged or cut short");
+      corrupt(what, ": a string of ", length, " bytes at ", position_, ", but ", remaining(),
+              " bytes remain. The file is damaged or cut short");
     }
     std::string text(reinterpret_cast<const char*>(bytes_.data()) + position_, length);
     position_ += length;
@@ -66,20 +92,34 @@ class Cursor {
 
   GgufValue read_value(std::uint32_t type, std::string_view what) {
     switch (type) {
-      case kU8: return std::uint64_t{read<std::uint8_t>(what)};
-      case kU16: return std::uint64_t{read<std::uint16_t>(what)};
-      case kU32: return std::uint64_t{read<std::uint32_t>(what)};
-      case kU64: return read<std::uint64_t>(what);
-      case kI8: return std::int64_t{read<std::int8_t>(what)};
-      case kI16: return std::int64_t{read<std::int16_t>(what)};
-      case kI32: return std::int64_t{read<std::int32_t>(what)};
-      case kI64: return read<std::int64_t>(what);
-      case kF32: return static_cast<double>(read<float>(what));
-      case kF64: return read<double>(what);
-      case kBool: return read_bool(what);
-      case kString: return read_string(what);
-      case kArray: return read_array(what);
-      default: corrupt(what, ": value type ", type, " is unknown; expected 0 to 12");
+      case kU8:
+        return std::uint64_t{read<std::uint8_t>(what)};
+      case kU16:
+        return std::uint64_t{read<std::uint16_t>(what)};
+      case kU32:
+        return std::uint64_t{read<std::uint32_t>(what)};
+      case kU64:
+        return read<std::uint64_t>(what);
+      case kI8:
+        return std::int64_t{read<std::int8_t>(what)};
+      case kI16:
+        return std::int64_t{read<std::int16_t>(what)};
+      case kI32:
+        return std::int64_t{read<std::int32_t>(what)};
+      case kI64:
+        return read<std::int64_t>(what);
+      case kF32:
+        return static_cast<double>(read<float>(what));
+      case kF64:
+        return read<double>(what);
+      case kBool:
+        return read_bool(what);
+      case kString:
+        return read_string(what);
+      case kArray:
+        return read_array(what);
+      default:
+        corrupt(what, ": value type ", type, " is unknown; expected 0 to 12");
     }
   }
 
@@ -93,7 +133,8 @@ class Cursor {
     if (type > kF64) corrupt(what, ": array element type ", type, " is unknown; expected 0 to 12");
     const auto count = read<std::uint64_t>(what);
     if (count > kMaxCount || count > remaining() / min_bytes(type)) {
-      corrupt(what, ": an array of ", count, " elements, but ", remaining(), " bytes remain. The file is damaged or cut short");
+      corrupt(what, ": an array of ", count, " elements, but ", remaining(),
+              " bytes remain. The file is damaged or cut short");
     }
     if (type == kString) {
       std::vector<std::string> texts;
@@ -132,9 +173,11 @@ class Cursor {
 void check_dims(const GgufTensor& tensor, const Cursor& cursor) {
   std::int64_t elements = 1;
   bool good = true;
-  for (const std::int64_t dim : tensor.dims) good = good && dim > 0 && !__builtin_mul_overflow(elements, dim, &elements);
+  for (const std::int64_t dim : tensor.dims)
+    good = good && dim > 0 && !__builtin_mul_overflow(elements, dim, &elements);
   if (!good) {
-    cursor.corrupt("tensor '", tensor.name, "': dims ", shape_string(tensor.dims), "; expected positive sizes whose product fits in 63 bits");
+    cursor.corrupt("tensor '", tensor.name, "': dims ", shape_string(tensor.dims),
+                   "; expected positive sizes whose product fits in 63 bits");
   }
 }
 
@@ -142,7 +185,8 @@ GgufTensor read_tensor(Cursor& cursor, std::uint64_t i) {
   GgufTensor tensor;
   tensor.name = cursor.read_string(cat("name of tensor ", i));
   if (tensor.name.empty() || tensor.name.size() > kMaxTensorNameBytes) {
-    cursor.corrupt("tensor ", i, ": its name has ", tensor.name.size(), " bytes; expected 1 to ", kMaxTensorNameBytes);
+    cursor.corrupt("tensor ", i, ": its name has ", tensor.name.size(), " bytes; expected 1 to ",
+                   kMaxTensorNameBytes);
   }
   const std::string what = cat("tensor '", tensor.name, "'");
   const auto dim_count = cursor.read<std::uint32_t>(what);
@@ -154,13 +198,8 @@ GgufTensor read_tensor(Cursor& cursor, std::uint64_t i) {
   return tensor;
 }
 
-std::uint64_t padded(std::uint64_t size, std::uint64_t alignment) { return size + (alignment - size % alignment) % alignment; }
-
-/// The name of a variant's alternative, for messages.
-std::string_view kind_of(const GgufValue& value) {
-  static constexpr std::string_view kNames[] = {"an unsigned integer", "an integer", "a float", "a bool", "a string",
-                                                "an array of integers", "an array of floats", "an array of strings"};
-  return kNames[value.index()];
+std::uint64_t padded(std::uint64_t size, std::uint64_t alignment) {
+  return size + (alignment - size % alignment) % alignment;
 }
 
 }  // namespace
@@ -200,14 +239,17 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
       }
       alignment_ = *number;
     }
-    if (!metadata_.emplace(std::move(key), std::move(value)).second) cursor.corrupt(what, ": is there twice; expected once");
+    if (!metadata_.emplace(std::move(key), std::move(value)).second)
+      cursor.corrupt(what, ": is there twice; expected once");
   }
   for (std::uint64_t i = 0; i < tensor_count; ++i) {
     GgufTensor tensor = read_tensor(cursor, i);
     const bool in_order = i == 0 ? tensor.offset == 0 : tensor.offset > tensors_.back().offset;
     if (!in_order || tensor.offset % alignment_ != 0) {
-      cursor.corrupt("tensor '", tensor.name, "': offset ", tensor.offset, i == 0 ? cat("; expected 0")
-                     : cat(" after ", tensors_.back().offset, "; expected a larger multiple of ", alignment_));
+      cursor.corrupt(
+          "tensor '", tensor.name, "': offset ", tensor.offset,
+          i == 0 ? cat("; expected 0")
+                 : cat(" after ", tensors_.back().offset, "; expected a larger multiple of ", alignment_));
     }
     if (!index_.emplace(tensor.name, tensors_.size()).second) {
       cursor.corrupt("tensor '", tensor.name, "': is there twice; expected once");
@@ -218,12 +260,13 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
   data_begin_ = padded(cursor.position(), alignment_);
   const std::uint64_t size = file_.bytes().size();
   if (!tensors_.empty() && (data_begin_ > size || tensors_.back().offset >= size - data_begin_)) {
-    cursor.corrupt("tensor '", tensors_.back().name, "': begins ", tensors_.back().offset, " bytes into the data, past the end of the file (", size,
-                   " bytes). It may be cut short");
+    cursor.corrupt("tensor '", tensors_.back().name, "': begins ", tensors_.back().offset,
+                   " bytes into the data, past the end of the file (", size, " bytes). It may be cut short");
   }
   data_begin_ = std::min(data_begin_, size);  // a file without tensors may end without padding
   for (const std::byte byte : file_.bytes().subspan(cursor.position(), data_begin_ - cursor.position())) {
-    if (byte != std::byte{0}) cursor.corrupt("the padding after the tensor list is not zero; the counts may be damaged");
+    if (byte != std::byte{0})
+      cursor.corrupt("the padding after the tensor list is not zero; the counts may be damaged");
   }
 }
 
@@ -238,12 +281,13 @@ void GgufFile::check_extents(const std::function<std::uint64_t(const GgufTensor&
   for (const GgufTensor& tensor : tensors_) {
     const std::uint64_t size = tensor_bytes(tensor);
     if (tensor.offset != expected) {
-      fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': offset ", tensor.offset, "; expected ", expected,
-           ", where the tensor before it ends");
+      fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': offset ",
+           tensor.offset, "; expected ", expected, ", where the tensor before it ends");
     }
     if (size > data_bytes - std::min(tensor.offset, data_bytes)) {
-      fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': ", size, " bytes from offset ", tensor.offset,
-           " pass the end of the data (", data_bytes, " bytes). The file may be cut short");
+      fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': ", size,
+           " bytes from offset ", tensor.offset, " pass the end of the data (", data_bytes,
+           " bytes). The file may be cut short");
     }
     end = tensor.offset + size;
     expected = padded(end, alignment_);
@@ -257,90 +301,11 @@ void GgufFile::check_extents(const std::function<std::uint64_t(const GgufTensor&
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor, std::uint64_t size) const {
   const std::uint64_t data_bytes = file_.bytes().size() - data_begin_;
   if (tensor.offset > data_bytes || size > data_bytes - tensor.offset) {
-    fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': ", size, " bytes from offset ", tensor.offset,
-         " pass the end of the data (", data_bytes, " bytes). The file may be cut short");
+    fail(ErrorKind::kCorrupt, kWhere, path().string(), ": tensor '", tensor.name, "': ", size,
+         " bytes from offset ", tensor.offset, " pass the end of the data (", data_bytes,
+         " bytes). The file may be cut short");
   }
   return file_.bytes().subspan(data_begin_ + tensor.offset, size);
-}
-
-namespace {
-
-const GgufValue* find_value(const GgufFile& file, std::string_view key) {
-  const auto found = file.metadata().find(key);
-  return found == file.metadata().end() ? nullptr : &found->second;
-}
-
-const GgufValue& value_at(const GgufFile& file, std::string_view key) {
-  if (const GgufValue* value = find_value(file, key)) return *value;
-  fail(ErrorKind::kNotFound, kWhere, file.path().string(), ": no key '", key, "' in the metadata; expected one");
-}
-
-[[noreturn]] void wrong_kind(const GgufFile& file, std::string_view key, const GgufValue& value, std::string_view expected) {
-  fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": key '", key, "' is ", kind_of(value), "; expected ", expected);
-}
-
-std::int64_t as_int(const GgufFile& file, std::string_view key, const GgufValue& value) {
-  if (const auto* number = std::get_if<std::int64_t>(&value)) return *number;
-  const auto* number = std::get_if<std::uint64_t>(&value);
-  if (number == nullptr) wrong_kind(file, key, value, "an integer");
-  if (!std::in_range<std::int64_t>(*number)) {
-    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": key '", key, "' is ", *number, "; expected at most 2^63 - 1");
-  }
-  return static_cast<std::int64_t>(*number);
-}
-
-double as_float(const GgufFile& file, std::string_view key, const GgufValue& value) {
-  if (const auto* number = std::get_if<double>(&value)) return *number;
-  if (const auto* number = std::get_if<std::int64_t>(&value)) return static_cast<double>(*number);
-  if (const auto* number = std::get_if<std::uint64_t>(&value)) return static_cast<double>(*number);
-  wrong_kind(file, key, value, "a number");
-}
-
-const std::string& as_string(const GgufFile& file, std::string_view key, const GgufValue& value) {
-  if (const auto* text = std::get_if<std::string>(&value)) return *text;
-  wrong_kind(file, key, value, "a string");
-}
-
-template <class T>
-const T* find_as(const GgufFile& file, std::string_view key) {
-  const GgufValue* value = find_value(file, key);
-  return value == nullptr ? nullptr : std::get_if<T>(value);
-}
-
-}  // namespace
-
-std::int64_t GgufFile::get_int(std::string_view key) const { return as_int(*this, key, value_at(*this, key)); }
-double GgufFile::get_float(std::string_view key) const { return as_float(*this, key, value_at(*this, key)); }
-const std::string& GgufFile::get_string(std::string_view key) const { return as_string(*this, key, value_at(*this, key)); }
-
-std::int64_t GgufFile::get_int(std::string_view key, std::int64_t otherwise) const {
-  const GgufValue* value = find_value(*this, key);
-  return value == nullptr ? otherwise : as_int(*this, key, *value);
-}
-
-double GgufFile::get_float(std::string_view key, double otherwise) const {
-  const GgufValue* value = find_value(*this, key);
-  return value == nullptr ? otherwise : as_float(*this, key, *value);
-}
-
-bool GgufFile::get_bool(std::string_view key, bool otherwise) const {
-  const GgufValue* value = find_value(*this, key);
-  if (value == nullptr) return otherwise;
-  if (const auto* flag = std::get_if<bool>(value)) return *flag;
-  wrong_kind(*this, key, *value, "a bool");
-}
-
-std::string GgufFile::get_string(std::string_view key, std::string_view otherwise) const {
-  const GgufValue* value = find_value(*this, key);
-  return value == nullptr ? std::string(otherwise) : as_string(*this, key, *value);
-}
-
-const std::vector<std::string>* GgufFile::find_strings(std::string_view key) const {
-  return find_as<std::vector<std::string>>(*this, key);
-}
-const std::vector<double>* GgufFile::find_floats(std::string_view key) const { return find_as<std::vector<double>>(*this, key); }
-const std::vector<std::int64_t>* GgufFile::find_ints(std::string_view key) const {
-  return find_as<std::vector<std::int64_t>>(*this, key);
 }
 
 }  // namespace crumb::io

@@ -1,7 +1,6 @@
 // Writing; reading is gguf.cc.
 #include <algorithm>
 #include <bit>
-#include <limits>
 #include <set>
 #include <type_traits>
 
@@ -13,7 +12,8 @@ namespace crumb::io {
 namespace {
 
 constexpr std::string_view kWhere = "io.write_gguf";
-constexpr std::uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kU64 = 10, kI64 = 11;
+constexpr std::uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kU64 = 10,
+                        kI64 = 11;
 
 class Buffer {
  public:
@@ -28,14 +28,18 @@ class Buffer {
     const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   }
-  void pad(std::uint64_t alignment) { bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment); }
+  void pad(std::uint64_t alignment) {
+    bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment);
+  }
   std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   std::vector<std::byte> bytes_;
 };
 
-bool fits_i32(std::int64_t value) { return std::in_range<std::int32_t>(value); }
+bool fits_i32(std::int64_t value) {
+  return std::in_range<std::int32_t>(value);
+}
 
 struct PutValue {
   Buffer& out;
@@ -97,19 +101,22 @@ struct PutValue {
 void check_tensor(const GgufTensorToWrite& tensor) {
   std::int64_t elements = 1;
   bool good = !tensor.dims.empty() && tensor.dims.size() <= 4;
-  for (const std::int64_t dim : tensor.dims) good = good && dim > 0 && !__builtin_mul_overflow(elements, dim, &elements);
+  for (const std::int64_t dim : tensor.dims)
+    good = good && dim > 0 && !__builtin_mul_overflow(elements, dim, &elements);
   if (!good || tensor.bytes.empty()) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': dims ", shape_string(tensor.dims), " and ",
-         tensor.bytes.size(), " bytes; expected 1 to 4 positive sizes and their bytes");
+    fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': dims ", shape_string(tensor.dims),
+         " and ", tensor.bytes.size(), " bytes; expected 1 to 4 positive sizes and their bytes");
   }
   if (tensor.name.empty() || tensor.name.size() > 63) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': its name has ", tensor.name.size(), " bytes; expected 1 to 63");
+    fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': its name has ", tensor.name.size(),
+         " bytes; expected 1 to 63");
   }
 }
 
 }  // namespace
 
-void write_gguf(const std::filesystem::path& path, const std::vector<std::pair<std::string, GgufValue>>& metadata,
+void write_gguf(const std::filesystem::path& path,
+                const std::vector<std::pair<std::string, GgufValue>>& metadata,
                 const std::vector<GgufTensorToWrite>& tensors) {
   Buffer header;
   header.put(std::uint32_t{0x46554747u});  // "GGUF"
@@ -120,12 +127,14 @@ void write_gguf(const std::filesystem::path& path, const std::vector<std::pair<s
   std::set<std::string_view> seen;
   for (const auto& [key, value] : metadata) {
     if (key.empty() || !seen.insert(key).second) {
-      fail(ErrorKind::kInvalidArgument, kWhere, "key '", key, "': ", key.empty() ? "is empty" : "given twice", "; expected a name, once");
+      fail(ErrorKind::kInvalidArgument, kWhere, "key '", key, "': ", key.empty() ? "is empty" : "given twice",
+           "; expected a name, once");
     }
     if (key == "general.alignment") {
       const auto* number = std::get_if<std::uint64_t>(&value);
       if (number == nullptr || !std::has_single_bit(*number) || !std::in_range<std::uint32_t>(*number)) {
-        fail(ErrorKind::kInvalidArgument, kWhere, "key 'general.alignment': expected an unsigned power of two of 32 bits");
+        fail(ErrorKind::kInvalidArgument, kWhere,
+             "key 'general.alignment': expected an unsigned power of two of 32 bits");
       }
       alignment = *number;
     }

@@ -1,12 +1,12 @@
 #include "io/json.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -28,13 +28,16 @@ std::string reason_of(const nlohmann::json::exception& error) {
 
 template <class Json>
 Json parse(std::string_view text, std::string_view subject) {
-  // The library takes a zero byte for the end of the text, so that what follows it would be ignored in silence.
+  // The library takes a zero byte for the end of the text, so that what follows it would be ignored in
+  // silence.
   const std::size_t zero = text.find('\0');
   if (zero != std::string_view::npos) {
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(zero), '\n');
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": line ", line, ": a zero byte at offset ", zero, "; expected JSON text");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": line ", line, ": a zero byte at offset ", zero,
+         "; expected JSON text");
   }
-  std::vector<std::unordered_set<std::string>> keys;  // of each object that is open; an array has an empty set
+  std::vector<std::unordered_set<std::string>>
+      keys;  // of each object that is open; an array has an empty set
   const auto callback = [&](int depth, typename Json::parse_event_t event, Json& value) {
     using Event = typename Json::parse_event_t;
     switch (event) {
@@ -46,7 +49,9 @@ Json parse(std::string_view text, std::string_view subject) {
         keys.emplace_back();
         break;
       case Event::object_end:
-      case Event::array_end: keys.pop_back(); break;
+      case Event::array_end:
+        keys.pop_back();
+        break;
       case Event::key: {
         std::string key = value.template get<std::string>();
         if (!keys.back().insert(key).second) {
@@ -55,7 +60,8 @@ Json parse(std::string_view text, std::string_view subject) {
         }
         break;
       }
-      default: break;
+      default:
+        break;
     }
     return true;
   };
@@ -75,7 +81,9 @@ struct Descriptor {
 
 }  // namespace
 
-nlohmann::json parse_json(std::string_view text, std::string_view subject) { return parse<nlohmann::json>(text, subject); }
+nlohmann::json parse_json(std::string_view text, std::string_view subject) {
+  return parse<nlohmann::json>(text, subject);
+}
 
 nlohmann::ordered_json parse_ordered_json(std::string_view text, std::string_view subject) {
   return parse<nlohmann::ordered_json>(text, subject);
@@ -91,7 +99,8 @@ std::string read_text_file(const std::filesystem::path& path) {
   }
   std::string text;
   struct stat status = {};
-  if (::fstat(file.value, &status) == 0 && S_ISREG(status.st_mode)) text.reserve(static_cast<std::size_t>(status.st_size));
+  if (::fstat(file.value, &status) == 0 && S_ISREG(status.st_mode))
+    text.reserve(static_cast<std::size_t>(status.st_size));
   std::vector<char> buffer(1 << 16);
   for (;;) {
     const ssize_t count = ::read(file.value, buffer.data(), buffer.size());

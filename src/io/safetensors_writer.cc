@@ -21,17 +21,19 @@ std::uint64_t tensor_bytes(const TensorToWrite& tensor) {
   auto bytes = static_cast<std::int64_t>(size_bytes(tensor.dtype));
   for (const std::int64_t dim : tensor.shape) {
     if (dim < 0 || __builtin_mul_overflow(bytes, dim, &bytes)) {
-      fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': shape ", shape_string(tensor.shape),
-           "; expected sizes from 0 on whose product fits in 63 bits");
+      fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': shape ",
+           shape_string(tensor.shape), "; expected sizes from 0 on whose product fits in 63 bits");
     }
   }
   return static_cast<std::uint64_t>(bytes);
 }
 
-// Wide dtypes first keeps every tensor aligned without gaps, which readers refuse; then by name, so that the file is reproducible.
+// Wide dtypes first keeps every tensor aligned without gaps, which readers refuse; then by name, so that the
+// file is reproducible.
 void sort_for_file(std::vector<TensorToWrite>& tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
-    return std::pair(-size_bytes(a.dtype), std::string_view(a.name)) < std::pair(-size_bytes(b.dtype), std::string_view(b.name));
+    return std::pair(-size_bytes(a.dtype), std::string_view(a.name)) <
+           std::pair(-size_bytes(b.dtype), std::string_view(b.name));
   });
 }
 
@@ -40,13 +42,15 @@ void check_names(const std::vector<TensorToWrite>& tensors) {
   for (const TensorToWrite& tensor : tensors) names.push_back(tensor.name);
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", *twice, "': given twice; expected once");
+  if (twice != names.end())
+    fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", *twice, "': given twice; expected once");
   if (std::binary_search(names.begin(), names.end(), std::string_view("__metadata__"))) {
     fail(ErrorKind::kInvalidArgument, kWhere, "tensor '__metadata__': the format reserves this name");
   }
 }
 
-std::string header_text(const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string header_text(const std::vector<TensorToWrite>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::uint64_t offset = 0;
@@ -58,19 +62,23 @@ std::string header_text(const std::vector<TensorToWrite>& tensors, const std::ma
     entry["shape"] = nlohmann::ordered_json::array();
     for (const std::int64_t dim : tensor.shape) entry["shape"].push_back(dim);
     entry["data_offsets"] = std::array<std::uint64_t, 2>{offset, end};
-    // Appended without the look-up that operator[] makes: ordered_json's is linear, and names are unique already.
-    static_cast<nlohmann::ordered_json::object_t::Container&>(fields).emplace_back(tensor.name, std::move(entry));
+    // Appended without the look-up that operator[] makes: ordered_json's is linear, and names are unique
+    // already.
+    static_cast<nlohmann::ordered_json::object_t::Container&>(fields).emplace_back(tensor.name,
+                                                                                   std::move(entry));
     offset = end;
   }
   std::string text;
   try {
     text = header.dump();
   } catch (const nlohmann::json::exception&) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "a tensor's name or a metadata value is not UTF-8; the format requires it");
+    fail(ErrorKind::kInvalidArgument, kWhere,
+         "a tensor's name or a metadata value is not UTF-8; the format requires it");
   }
   text.append((8 - text.size() % 8) % 8, ' ');
   if (text.size() > kMaxHeaderBytes) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "the header has ", text.size(), " bytes; readers take at most ", kMaxHeaderBytes);
+    fail(ErrorKind::kInvalidArgument, kWhere, "the header has ", text.size(), " bytes; readers take at most ",
+         kMaxHeaderBytes);
   }
   return text;
 }
@@ -89,8 +97,9 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
   for (TensorToWrite& tensor : tensors) {
     const std::vector<std::byte> bytes = tensor.produce();
     if (bytes.size() != tensor_bytes(tensor)) {
-      fail(ErrorKind::kInvalidArgument, kWhere, path.string(), ": tensor '", tensor.name, "': produced ", bytes.size(), " bytes; ",
-           to_string(tensor.dtype), " ", shape_string(tensor.shape), " needs ", tensor_bytes(tensor));
+      fail(ErrorKind::kInvalidArgument, kWhere, path.string(), ": tensor '", tensor.name, "': produced ",
+           bytes.size(), " bytes; ", to_string(tensor.dtype), " ", shape_string(tensor.shape), " needs ",
+           tensor_bytes(tensor));
     }
     writer.write(bytes);
     tensor.produce = nullptr;  // what it holds may be large
@@ -105,10 +114,13 @@ void write_safetensors_atomically(const std::filesystem::path& path, std::vector
   file.commit();
 }
 
-void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors, std::int64_t shard_bytes) {
-  if (shard_bytes <= 0) fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes is ", shard_bytes, "; expected a positive number");
+void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors,
+                               std::int64_t shard_bytes) {
+  if (shard_bytes <= 0)
+    fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes is ", shard_bytes, "; expected a positive number");
   check_names(tensors);
-  const std::map<std::string, std::string> metadata{{"format", "pt"}};  // transformers refuses files without it
+  const std::map<std::string, std::string> metadata{
+      {"format", "pt"}};  // transformers refuses files without it
   const auto limit = static_cast<std::uint64_t>(shard_bytes);
   std::vector<std::vector<TensorToWrite>> shards(1);
   std::uint64_t in_shard = 0, total = 0;
@@ -122,9 +134,11 @@ void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<
     total += bytes;
     shards.back().push_back(std::move(tensor));
   }
-  if (shards.size() == 1) return write_safetensors(folder / "model.safetensors", std::move(shards[0]), metadata);
+  if (shards.size() == 1)
+    return write_safetensors(folder / "model.safetensors", std::move(shards[0]), metadata);
   if (shards.size() > 99'999) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", shard_bytes, " makes ", shards.size(), " files; expected at most 99999");
+    fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", shard_bytes, " makes ", shards.size(),
+         " files; expected at most 99999");
   }
   nlohmann::json index;
   index["metadata"]["total_size"] = total;

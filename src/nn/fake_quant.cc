@@ -72,14 +72,12 @@ struct FakeQuant : torch::autograd::Function<FakeQuant> {
 };
 
 struct FakeQuantLinear : torch::autograd::Function<FakeQuantLinear> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                         std::vector<std::int64_t> settings) {
     ctx->save_for_backward({x, w, scale, zero_point});
     ctx->saved_data["settings"] = settings;
     const Settings s = Settings::unpack(settings);
-    Tensor y = matmul(x, false, forward_weight(w, scale, zero_point, s), true, s.precision);
-    if (bias.defined()) y.add_(bias);
-    return y;
+    return matmul(x, false, forward_weight(w, scale, zero_point, s), true, s.precision);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
@@ -88,7 +86,7 @@ struct FakeQuantLinear : torch::autograd::Function<FakeQuantLinear> {
     Tensor grad_x;
     if (ctx->needs_input_grad(0)) grad_x = matmul(g, false, forward_weight(w, scale, zero_point, s), false, s.precision);
     const auto of_weight = weight_gradients(w, scale, zero_point, matmul(g, true, x, false, s.precision), ctx->needs_input_grad(3), s.spec);
-    return {grad_x, of_weight[0], of_weight[1], of_weight[2], Tensor(), Tensor()};
+    return {grad_x, of_weight[0], of_weight[1], of_weight[2], Tensor()};
   }
 };
 
@@ -110,14 +108,12 @@ Tensor packed_weight(const Tensor& words, const Tensor& scale, const Tensor& zer
 }
 
 struct PackedLinear : torch::autograd::Function<PackedLinear> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& words, const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& words, const Tensor& scale, const Tensor& zero_point,
                         std::vector<std::int64_t> settings) {
     ctx->save_for_backward({x, words, scale, zero_point});
     ctx->saved_data["settings"] = settings;
     const Settings s = Settings::unpack(settings);
-    Tensor y = matmul(x, false, packed_weight(words, scale, zero_point, x.size(1), s), true, s.precision);
-    if (bias.defined()) y.add_(bias);
-    return y;
+    return matmul(x, false, packed_weight(words, scale, zero_point, x.size(1), s), true, s.precision);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
@@ -131,7 +127,7 @@ struct PackedLinear : torch::autograd::Function<PackedLinear> {
       kernels::packed_scale_gradient(packed_args_of(words, scale, zero_point, x.size(1), s.spec), grad_w_hat.const_data_ptr<float>(),
                                      grad_scale.mutable_data_ptr<float>());
     }
-    return {grad_x, Tensor(), grad_scale, Tensor(), Tensor(), Tensor()};
+    return {grad_x, Tensor(), grad_scale, Tensor(), Tensor()};
   }
 };
 
@@ -154,13 +150,17 @@ Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point
 Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
                          const quant::AffineSpec& spec, const Compute& compute) {
   if (!compute.fused || !w.is_cpu()) return linear(x, composed::fake_quant(w, scale, zero_point, spec), bias, compute);
-  return FakeQuantLinear::apply(x, w, scale, zero_point, bias, Settings{spec, compute.precision}.pack());
+  Tensor y = FakeQuantLinear::apply(x, w, scale, zero_point, Settings{spec, compute.precision}.pack());
+  if (bias.defined()) y.add_(bias);
+  return y;
 }
 
 Tensor packed_linear(const Tensor& x, const Tensor& words, const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
                      const quant::AffineSpec& spec, const Compute& compute) {
   if (!compute.fused || !words.is_cpu()) return linear(x, composed_packed_weight(words, scale, zero_point, x.size(1), spec), bias, compute);
-  return PackedLinear::apply(x, words, scale, zero_point, bias, Settings{spec, compute.precision}.pack());
+  Tensor y = PackedLinear::apply(x, words, scale, zero_point, Settings{spec, compute.precision}.pack());
+  if (bias.defined()) y.add_(bias);
+  return y;
 }
 
 Tensor dequantize_packed(const Tensor& words, const Tensor& scale, const Tensor& zero_point, std::int64_t k, const quant::AffineSpec& spec) {

@@ -48,29 +48,28 @@ Tensor matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose
 namespace {
 
 struct Linear : torch::autograd::Function<Linear> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, const Tensor& bias, std::int64_t precision) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, std::int64_t precision) {
     ctx->save_for_backward({x, w});
     ctx->saved_data["precision"] = precision;
-    Tensor y = matmul(x, false, w, true, static_cast<Precision>(precision));
-    if (bias.defined()) y.add_(bias);
-    return y;
+    return matmul(x, false, w, true, static_cast<Precision>(precision));
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &w = saved[1], g = grads[0].contiguous();
     const auto precision = static_cast<Precision>(ctx->saved_data["precision"].toInt());
-    Tensor grad_x, grad_w, grad_bias;
+    Tensor grad_x, grad_w;
     if (ctx->needs_input_grad(0)) grad_x = matmul(g, false, w, false, precision);
     if (ctx->needs_input_grad(1)) grad_w = matmul(g, true, x, false, precision);
-    if (ctx->needs_input_grad(2)) grad_bias = g.sum(0);
-    return {grad_x, grad_w, grad_bias, Tensor()};
+    return {grad_x, grad_w, Tensor()};
   }
 };
 
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Compute& compute) {
-  return Linear::apply(x, w.scalar_type() == at::kFloat ? w : w.to(at::kFloat), bias, static_cast<std::int64_t>(compute.precision));
+  Tensor y = Linear::apply(x, w.scalar_type() == at::kFloat ? w : w.to(at::kFloat), static_cast<std::int64_t>(compute.precision));
+  if (bias.defined()) y.add_(bias);
+  return y;
 }
 
 }  // namespace crumb::nn

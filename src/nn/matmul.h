@@ -8,7 +8,7 @@ namespace crumb::nn {
 /// kF32: ATen (MKL on a CPU). kBf16: operands rounded to bf16, sums in f32; crumb's AMX kernel on a CPU that has it.
 at::Tensor matmul(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, Precision precision);
 
-/// y = x w^T (+ bias), differentiable in x, w and bias. x [M, K], w [N, K].
+/// y = x w^T (+ bias), differentiable in x and w. x [M, K], w [N, K].
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias, const Compute& compute);
 
 }  // namespace crumb::nn

@@ -129,7 +129,7 @@ Recipe parse_recipe(std::string_view text, std::string_view subject);
 /// Every field, defaults included, in schema order; parse_recipe(to_json(r).dump()) gives r back, doubles to the last bit.
 nlohmann::ordered_json to_json(const Recipe& recipe);
 
-/// to_json without `performance` and `card`: what must be equal for a run to be resumed.
+/// to_json without `name`, `card` and `performance`: what must be equal for a run to be resumed.
 nlohmann::ordered_json behavior_json(const Recipe& recipe);
 
 /// One "path=value" of --set, for example "block_ap.weight_lr=1e-5". Throws InvalidArgument like parse_recipe.

@@ -7,15 +7,17 @@
 namespace crumb {
 namespace {
 
-constexpr DType kAll[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI64, DType::kI32, DType::kI16,
-                          DType::kI8,  DType::kU64, DType::kU32, DType::kU16,  DType::kU8,  DType::kBool};
+constexpr DType kAll[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI64,
+                          DType::kI32, DType::kI16, DType::kI8,  DType::kU64,  DType::kU32,
+                          DType::kU16, DType::kU8,  DType::kBool};
 
 TEST(DType, NamesParseBack) {
   for (const DType dtype : kAll) EXPECT_EQ(parse_dtype(to_string(dtype)), dtype);
 }
 
 TEST(DType, UnknownNamesAreNotGuessed) {
-  for (const char* text : {"", "f32", "F8_E4M3", "F32 ", "F3"}) EXPECT_EQ(parse_dtype(text), std::nullopt) << text;
+  for (const char* text : {"", "f32", "F8_E4M3", "F32 ", "F3"})
+    EXPECT_EQ(parse_dtype(text), std::nullopt) << text;
 }
 
 TEST(DType, SizeIsTheNumberInTheName) {

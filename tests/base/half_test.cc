@@ -24,14 +24,24 @@ TEST(HalfF16, EveryNumberSurvivesTheRoundTrip) {
 }
 
 TEST(HalfF16, AgreesWithValuesRecordedFromPythonStruct) {
-  const std::pair<float, int> recorded[] = {{0.1f, 0x2e66},     {1 / 3.0f, 0x3555}, {65504.0f, 0x7bff}, {65519.0f, 0x7bff},
-                                            {6.1e-5f, 0x3ff},   {5.96e-8f, 1},      {2.98e-8f, 0},      {3.1e-8f, 1},
-                                            {1e-9f, 0},         {-2.5f, 0xc100},    {1.001220703125f, 0x3c01},
-                                            {1.00048828125f, 0x3c00}, {1.00146484375f, 0x3c02}};
+  const std::pair<float, int> recorded[] = {{0.1f, 0x2e66},
+                                            {1 / 3.0f, 0x3555},
+                                            {65504.0f, 0x7bff},
+                                            {65519.0f, 0x7bff},
+                                            {6.1e-5f, 0x3ff},
+                                            {5.96e-8f, 1},
+                                            {2.98e-8f, 0},
+                                            {3.1e-8f, 1},
+                                            {1e-9f, 0},
+                                            {-2.5f, 0xc100},
+                                            {1.001220703125f, 0x3c01},
+                                            {1.00048828125f, 0x3c00},
+                                            {1.00146484375f, 0x3c02}};
   for (const auto& [value, bits] : recorded) EXPECT_EQ(float_to_f16(value), bits) << value;
 }
 
-// Between neighbors the nearer one is taken, and in the middle the even one: checked at every midpoint and one float beside it.
+// Between neighbors the nearer one is taken, and in the middle the even one: checked at every midpoint and
+// one float beside it.
 TEST(HalfF16, RoundsHalfToEvenAtEveryMidpoint) {
   for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {
     const auto low = static_cast<std::uint16_t>(bits), high = static_cast<std::uint16_t>(bits + 1);
@@ -49,7 +59,8 @@ TEST(HalfF16, OverflowsToInfinityAndKeepsNan) {
   EXPECT_EQ(float_to_f16(-1e30f), 0xfc00);
   EXPECT_EQ(float_to_f16(kInfinity), 0x7c00);
   EXPECT_TRUE(std::isnan(f16_to_float(float_to_f16(std::nanf("")))));
-  EXPECT_TRUE(std::isnan(f16_to_float(float_to_f16(std::bit_cast<float>(0x7f800001u)))));  // the fraction's lost bits are not all
+  EXPECT_TRUE(std::isnan(f16_to_float(
+      float_to_f16(std::bit_cast<float>(0x7f800001u)))));  // the fraction's lost bits are not all
   EXPECT_TRUE(std::signbit(f16_to_float(float_to_f16(-0.0f))));
 }
 
@@ -61,7 +72,10 @@ TEST(HalfBf16, RoundsToTheNearestAndTiesToEven) {
     const auto below = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
     const auto above = static_cast<std::uint16_t>(below + 1);
     const std::uint32_t rest = std::bit_cast<std::uint32_t>(value) & 0xffffu;
-    const std::uint16_t expected = rest < 0x8000u ? below : rest > 0x8000u ? above : (below & 1) == 0 ? below : above;
+    const std::uint16_t expected = rest < 0x8000u     ? below
+                                   : rest > 0x8000u   ? above
+                                   : (below & 1) == 0 ? below
+                                                      : above;
     ASSERT_EQ(float_to_bf16(value), expected) << value;
   }
   EXPECT_EQ(float_to_bf16(std::bit_cast<float>(0x3f808000u)), 0x3f80);  // tie, even below

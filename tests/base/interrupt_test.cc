@@ -42,14 +42,16 @@ TEST_F(Interrupt, ASecondSignalEndsTheProcess) {
 }
 
 TEST(ErrorKinds, HaveTheirOwnExitCodes) {
-  const ErrorKind kinds[] = {ErrorKind::kInvalidArgument, ErrorKind::kNotFound, ErrorKind::kCorrupt,     ErrorKind::kUnsupported,
-                             ErrorKind::kIo,              ErrorKind::kNumerics, ErrorKind::kOutOfMemory, ErrorKind::kInterrupted};
+  const ErrorKind kinds[] = {ErrorKind::kInvalidArgument, ErrorKind::kNotFound,   ErrorKind::kCorrupt,
+                             ErrorKind::kUnsupported,     ErrorKind::kIo,         ErrorKind::kNumerics,
+                             ErrorKind::kOutOfMemory,     ErrorKind::kInterrupted};
   const int codes[] = {2, 3, 4, 5, 6, 7, 8, 130};
   for (std::size_t i = 0; i < std::size(kinds); ++i) EXPECT_EQ(exit_code(kinds[i]), codes[i]);
 }
 
 TEST(ErrorKinds, FailPutsThePlaceInFront) {
-  test::expect_error(ErrorKind::kIo, {"[base.test] file: 3 bytes"}, [] { fail(ErrorKind::kIo, "base.test", "file: ", 3, " bytes"); });
+  test::expect_error(ErrorKind::kIo, {"[base.test] file: 3 bytes"},
+                     [] { fail(ErrorKind::kIo, "base.test", "file: ", 3, " bytes"); });
 }
 
 }  // namespace

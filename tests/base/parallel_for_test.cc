@@ -28,7 +28,8 @@ TEST(ParallelFor, VisitsEveryItemOnce) {
         parallel_for(count, grain, [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
         });
-        for (const auto& visit : visits) ASSERT_EQ(visit, 1) << threads << " threads, " << count << " items, grain " << grain;
+        for (const auto& visit : visits)
+          ASSERT_EQ(visit, 1) << threads << " threads, " << count << " items, grain " << grain;
       }
     }
   }
@@ -64,9 +65,10 @@ TEST(ParallelFor, ANestedLoopRunsWhole) {
 TEST(ParallelFor, ThrowsWhatAPartThrows) {
   for (const int threads : {1, 4}) {
     const Threads scope(threads);
-    EXPECT_THROW(parallel_for(100, 1, [](std::int64_t, std::int64_t end) {
-                   if (end == 100) fail(ErrorKind::kNumerics, "test", "the last part");
-                 }),
+    EXPECT_THROW(parallel_for(100, 1,
+                              [](std::int64_t, std::int64_t end) {
+                                if (end == 100) fail(ErrorKind::kNumerics, "test", "the last part");
+                              }),
                  Error);
   }
 }

@@ -12,17 +12,38 @@ struct Recorded {
   std::uint64_t seed;
   std::vector<std::uint32_t> words;
   std::vector<std::int64_t> to_4095, from_minus_5_to_5, to_2_40;
-  std::int64_t last_of_2000, sum_of_2000;  // of randint(0, 1000003): passes the refill of the generator's 624 words
+  std::int64_t last_of_2000,
+      sum_of_2000;  // of randint(0, 1000003): passes the refill of the generator's 624 words
 };
 const Recorded kRecorded[] = {
-    {0, {3626764237u, 1654615998u, 3255389356u, 3823568514u}, {3155, 3445, 331, 2121, 3980, 3317}, {1, 1, -5, -1, 3, 2},
-     {849735321549, 87705687125, 1067347797602, 788025983492}, 734096, 993274220},
-    {2, {4106135923u, 3707026329u, 4070888059u, 3646664648u}, {463, 750, 695, 2957, 1385, 2524}, {-5, -4, -4, 0, -3, 5},
-     {197811381919, 790638504925, 372955627812, 551079249912}, 193750, 1008657993},
-    {42, {2746317213u, 478163327u, 107420369u, 3184935163u}, {912, 204, 2253, 2006, 1828, 1143}, {5, -4, -5, -1, -2, -2},
-     {247559453085, 538052153943, 305901360862, 226501419177}, 991340, 1009731203},
-    {1099511627783u, {2635837658u, 3209733218u, 3500038837u, 4028389051u}, {3898, 2054, 1038, 3074, 2974, 3220}, {4, 5, 4, 2, -1, 4},
-     {551799892330, 797660323531, 972351302369, 819896354548}, 175053, 1015863478},
+    {0,
+     {3626764237u, 1654615998u, 3255389356u, 3823568514u},
+     {3155, 3445, 331, 2121, 3980, 3317},
+     {1, 1, -5, -1, 3, 2},
+     {849735321549, 87705687125, 1067347797602, 788025983492},
+     734096,
+     993274220},
+    {2,
+     {4106135923u, 3707026329u, 4070888059u, 3646664648u},
+     {463, 750, 695, 2957, 1385, 2524},
+     {-5, -4, -4, 0, -3, 5},
+     {197811381919, 790638504925, 372955627812, 551079249912},
+     193750,
+     1008657993},
+    {42,
+     {2746317213u, 478163327u, 107420369u, 3184935163u},
+     {912, 204, 2253, 2006, 1828, 1143},
+     {5, -4, -5, -1, -2, -2},
+     {247559453085, 538052153943, 305901360862, 226501419177},
+     991340,
+     1009731203},
+    {1099511627783u,
+     {2635837658u, 3209733218u, 3500038837u, 4028389051u},
+     {3898, 2054, 1038, 3074, 2974, 3220},
+     {4, 5, 4, 2, -1, 4},
+     {551799892330, 797660323531, 972351302369, 819896354548},
+     175053,
+     1015863478},
 };
 
 TEST(PythonRandom, WordsEqualCPythons) {
@@ -35,9 +56,12 @@ TEST(PythonRandom, WordsEqualCPythons) {
 TEST(PythonRandom, RandintEqualsCPythons) {
   for (const Recorded& recorded : kRecorded) {
     PythonRandom small(recorded.seed), negative(recorded.seed), wide(recorded.seed);
-    for (const std::int64_t value : recorded.to_4095) EXPECT_EQ(small.randint(0, 4095), value) << recorded.seed;
-    for (const std::int64_t value : recorded.from_minus_5_to_5) EXPECT_EQ(negative.randint(-5, 5), value) << recorded.seed;
-    for (const std::int64_t value : recorded.to_2_40) EXPECT_EQ(wide.randint(0, std::int64_t{1} << 40), value) << recorded.seed;
+    for (const std::int64_t value : recorded.to_4095)
+      EXPECT_EQ(small.randint(0, 4095), value) << recorded.seed;
+    for (const std::int64_t value : recorded.from_minus_5_to_5)
+      EXPECT_EQ(negative.randint(-5, 5), value) << recorded.seed;
+    for (const std::int64_t value : recorded.to_2_40)
+      EXPECT_EQ(wide.randint(0, std::int64_t{1} << 40), value) << recorded.seed;
   }
 }
 

@@ -8,7 +8,9 @@
 namespace crumb {
 namespace {
 
-TEST(Str, CatPrintsPartsInOrder) { EXPECT_EQ(cat("a", 1, ' ', 2.5, std::string("b")), "a1 2.5b"); }
+TEST(Str, CatPrintsPartsInOrder) {
+  EXPECT_EQ(cat("a", 1, ' ', 2.5, std::string("b")), "a1 2.5b");
+}
 
 TEST(Str, ShapeAndJoin) {
   EXPECT_EQ(shape_string(std::array<int, 3>{2, 64, 128}), "[2, 64, 128]");

@@ -53,7 +53,8 @@ const GgufType& type_of(std::string_view name) {
 
 std::vector<float> decode(std::string_view name, const Bytes& bytes) {
   const GgufType& type = type_of(name);
-  std::vector<float> out(bytes.size() / static_cast<std::size_t>(type.block_bytes) * static_cast<std::size_t>(type.block_elements));
+  std::vector<float> out(bytes.size() / static_cast<std::size_t>(type.block_bytes) *
+                         static_cast<std::size_t>(type.block_elements));
   dequantize_gguf(type, bytes, out);
   return out;
 }
@@ -61,15 +62,20 @@ std::vector<float> decode(std::string_view name, const Bytes& bytes) {
 /// All numbers of these cases are small multiples of a power of two, so the values are exact.
 void expect_values(std::string_view name, const Bytes& bytes, const std::function<double(int)>& value) {
   const std::vector<float> out = decode(name, bytes);
-  for (std::size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], value(static_cast<int>(i))) << name << " element " << i;
+  for (std::size_t i = 0; i < out.size(); ++i)
+    ASSERT_EQ(out[i], value(static_cast<int>(i))) << name << " element " << i;
   // Negative control: the lowest bit of every code byte matters, so a flip changes the values.
   Bytes damaged = bytes;
   damaged[damaged.size() / 2] ^= std::byte{1};
   EXPECT_NE(decode(name, damaged), out) << name;
 }
 
-int c32(int i) { return (7 * i + 3 + i / 16) % 16; }
-int c256(int i) { return i + i / 32; }
+int c32(int i) {
+  return (7 * i + 3 + i / 16) % 16;
+}
+int c256(int i) {
+  return i + i / 32;
+}
 
 TEST(GgufTypes, TableAgreesWithTheFormat) {
   struct Row {
@@ -77,9 +83,11 @@ TEST(GgufTypes, TableAgreesWithTheFormat) {
     const char* name;
     std::int64_t elements, bytes;
   };
-  const Row rows[] = {{0, "F32", 1, 4},      {1, "F16", 1, 2},      {2, "Q4_0", 32, 18},   {3, "Q4_1", 32, 20},   {6, "Q5_0", 32, 22},
-                      {7, "Q5_1", 32, 24},   {8, "Q8_0", 32, 34},   {10, "Q2_K", 256, 84}, {11, "Q3_K", 256, 110}, {12, "Q4_K", 256, 144},
-                      {13, "Q5_K", 256, 176}, {14, "Q6_K", 256, 210}, {30, "BF16", 1, 2},  {42, "Q2_0", 64, 18}};
+  const Row rows[] = {{0, "F32", 1, 4},       {1, "F16", 1, 2},       {2, "Q4_0", 32, 18},
+                      {3, "Q4_1", 32, 20},    {6, "Q5_0", 32, 22},    {7, "Q5_1", 32, 24},
+                      {8, "Q8_0", 32, 34},    {10, "Q2_K", 256, 84},  {11, "Q3_K", 256, 110},
+                      {12, "Q4_K", 256, 144}, {13, "Q5_K", 256, 176}, {14, "Q6_K", 256, 210},
+                      {30, "BF16", 1, 2},     {42, "Q2_0", 64, 18}};
   std::size_t known = 0;
   for (std::uint32_t id = 0; id < 300; ++id) known += find_gguf_type(id) != nullptr;
   EXPECT_EQ(known, std::size(rows));
@@ -96,12 +104,17 @@ TEST(GgufTypes, SmallBlocksAgreeWithHandMadeBytes) {
   const std::string codes = "43ba21980f76ed54cb32a91087fe65dc";
   expect_values("Q4_0", from_hex("0038" + codes), [](int i) { return (c32(i) - 8) * .5; });
   expect_values("Q4_1", from_hex("003800be" + codes), [](int i) { return (c32(i) - 3) * .5; });
-  expect_values("Q5_0", from_hex("0038 50a142a1 980f76ed54cb32a91087fe65dc43ba21"), [](int i) { return (c32(i) - 11) * .5; });
-  expect_values("Q5_1", from_hex("003800be 50a142a1 980f76ed54cb32a91087fe65dc43ba21"), [](int i) { return (c32(i) + 5) * .5 - 1.5; });
-  expect_values("Q4_0", from_hex("0038 54a9764398653a8754a9764398653a87"), [](int i) { return ((5 * i + 1 + i / 16) % 8 - 5) * .5; });
+  expect_values("Q5_0", from_hex("0038 50a142a1 980f76ed54cb32a91087fe65dc43ba21"),
+                [](int i) { return (c32(i) - 11) * .5; });
+  expect_values("Q5_1", from_hex("003800be 50a142a1 980f76ed54cb32a91087fe65dc43ba21"),
+                [](int i) { return (c32(i) + 5) * .5 - 1.5; });
+  expect_values("Q4_0", from_hex("0038 54a9764398653a8754a9764398653a87"),
+                [](int i) { return ((5 * i + 1 + i / 16) % 8 - 5) * .5; });
   const auto int2 = [](int i) { return (3 * i + i / 16) % 4; };
-  expect_values("Q2_0", from_hex("0038 6c6c6c6cb1b1b1b1c6c6c6c61b1b1b1b"), [&](int i) { return (int2(i) - 1) * .5; });
-  expect_values("Q2_0", from_hex("00b8 939393934e4e4e4e39393939e4e4e4e4"), [&](int i) { return (int2(i) - 2) * .5; });
+  expect_values("Q2_0", from_hex("0038 6c6c6c6cb1b1b1b1c6c6c6c61b1b1b1b"),
+                [&](int i) { return (int2(i) - 1) * .5; });
+  expect_values("Q2_0", from_hex("00b8 939393934e4e4e4e39393939e4e4e4e4"),
+                [&](int i) { return (int2(i) - 2) * .5; });
   Bytes q8 = from_hex("0038");
   for (int i = -16; i < 16; ++i) q8.push_back(static_cast<std::byte>(i));
   expect_values("Q8_0", q8, [](int i) { return (i - 16) * .5; });
@@ -110,11 +123,14 @@ TEST(GgufTypes, SmallBlocksAgreeWithHandMadeBytes) {
 TEST(GgufTypes, Q2KAndQ3KAgreeWithHandMadeBytes) {
   expect_values("Q2_K", from_hex("f0e1d2c3b4a5968778695a4b3c2d1e0f" + repeat("e4394e93", 16) + "00380034"),
                 [](int i) { return .5 * (i / 16) * (c256(i) % 4) - .25 * (15 - i / 16); });
-  expect_values("Q3_K", from_hex(repeat("f0783c1e0f87c3e1", 4) + repeat("e4394e93", 16) + "08192a3b4c5d6e7fa5a5a5a5" + "0038"),
-                [](int i) { return .5 * (i / 16 - 8) * (c256(i) % 8 - 4); });
+  expect_values(
+      "Q3_K",
+      from_hex(repeat("f0783c1e0f87c3e1", 4) + repeat("e4394e93", 16) + "08192a3b4c5d6e7fa5a5a5a5" + "0038"),
+      [](int i) { return .5 * (i / 16 - 8) * (c256(i) % 8 - 4); });
 }
 
-// An encoder written from the layout tables, its output compared with the given bytes; then the decoder with the values.
+// An encoder written from the layout tables, its output compared with the given bytes; then the decoder with
+// the values.
 Bytes pack_scales_and_mins(const std::array<int, 8>& sc, const std::array<int, 8>& mn) {
   Bytes bytes(12);
   const auto put = [&](std::size_t at, int value) { bytes[at] = static_cast<std::byte>(value); };
@@ -126,7 +142,9 @@ Bytes pack_scales_and_mins(const std::array<int, 8>& sc, const std::array<int, 8
   return bytes;
 }
 
-void append(Bytes& to, const Bytes& more) { to.insert(to.end(), more.begin(), more.end()); }
+void append(Bytes& to, const Bytes& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
 
 constexpr std::array<int, 8> kScales = {1, 2, 3, 4, 33, 34, 35, 36}, kMins = {5, 6, 7, 8, 49, 50, 51, 52};
 
@@ -136,7 +154,8 @@ TEST(GgufTypes, Q4KAndQ5KAgreeWithAnEncoderOfTheLayout) {
   const auto low_bytes = [](const std::function<int(int)>& code) {
     Bytes qs(128);
     for (int i = 0; i < 256; ++i) {
-      qs[static_cast<std::size_t>(32 * (i / 64) + i % 32)] |= static_cast<std::byte>((code(i) & 15) << 4 * (i / 32 % 2));
+      qs[static_cast<std::size_t>(32 * (i / 64) + i % 32)] |=
+          static_cast<std::byte>((code(i) & 15) << 4 * (i / 32 % 2));
     }
     return qs;
   };
@@ -153,7 +172,9 @@ TEST(GgufTypes, Q4KAndQ5KAgreeWithAnEncoderOfTheLayout) {
 
   const auto five = [](int i) { return (5 * i + i / 32) % 32; };
   Bytes q5 = from_hex("00380034"), high(32);
-  for (int i = 0; i < 256; ++i) high[static_cast<std::size_t>(i % 32)] |= static_cast<std::byte>((five(i) >> 4) << (2 * (i / 64) + i % 64 / 32));
+  for (int i = 0; i < 256; ++i)
+    high[static_cast<std::size_t>(i % 32)] |=
+        static_cast<std::byte>((five(i) >> 4) << (2 * (i / 64) + i % 64 / 32));
   append(q5, scales);
   append(q5, high);
   append(q5, low_bytes(five));
@@ -165,7 +186,8 @@ TEST(GgufTypes, Q6KAgreesWithAnEncoderOfTheLayout) {
   Bytes block(210);
   for (int i = 0; i < 256; ++i) {
     const int n = i / 128, k = i % 128 / 32, l = i % 32;
-    block[static_cast<std::size_t>(64 * n + l + 32 * (k & 1))] |= static_cast<std::byte>((code(i) & 15) << 4 * (k >> 1));
+    block[static_cast<std::size_t>(64 * n + l + 32 * (k & 1))] |=
+        static_cast<std::byte>((code(i) & 15) << 4 * (k >> 1));
     block[static_cast<std::size_t>(128 + 32 * n + l)] |= static_cast<std::byte>((code(i) >> 4) << 2 * k);
   }
   for (int j = 0; j < 16; ++j) block[static_cast<std::size_t>(192 + j)] = static_cast<std::byte>(j - 8);
@@ -188,7 +210,8 @@ Bytes random_blocks(const GgufType& type) {
   }
   bytes.resize(size);
   std::vector<std::size_t> halves = {0};
-  if (type.name == "Q4_1" || type.name == "Q5_1" || type.name == "Q4_K" || type.name == "Q5_K") halves = {0, 2};
+  if (type.name == "Q4_1" || type.name == "Q5_1" || type.name == "Q4_K" || type.name == "Q5_K")
+    halves = {0, 2};
   if (type.name == "Q2_K") halves = {80, 82};
   if (type.name == "Q3_K") halves = {108};
   if (type.name == "Q6_K") halves = {208};
@@ -205,7 +228,8 @@ Bytes random_blocks(const GgufType& type) {
   return bytes;
 }
 
-// SHA-256 of the f32 values that the dequantizers of the Python package gguf 0.19.0 give for the same bytes: equal to the last bit.
+// SHA-256 of the f32 values that the dequantizers of the Python package gguf 0.19.0 give for the same bytes:
+// equal to the last bit.
 TEST(GgufTypes, RandomBlocksEqualAnotherImplementationBitForBit) {
   const std::pair<const char*, const char*> recorded[] = {
       {"Q4_0", "8124a5a310cd76daa5114bace7b9bc9e62f4eb758f0266ce84d4cc3686504dd9"},
@@ -233,11 +257,13 @@ TEST(DequantizeGguf, ARowAloneEqualsTheRowInTheTensor) {
     if (type == nullptr) continue;
     const Bytes bytes = random_blocks(*type);
     const std::vector<float> whole = decode(type->name, bytes);
-    const std::size_t row_bytes = 16 * static_cast<std::size_t>(type->block_bytes), row = 16 * static_cast<std::size_t>(type->block_elements);
+    const std::size_t row_bytes = 16 * static_cast<std::size_t>(type->block_bytes),
+                      row = 16 * static_cast<std::size_t>(type->block_elements);
     std::vector<float> alone(row);
     dequantize_gguf(*type, std::span(bytes).subspan(2 * row_bytes, row_bytes), alone);
     for (std::size_t i = 0; i < row; ++i) {
-      ASSERT_EQ(std::bit_cast<std::uint32_t>(alone[i]), std::bit_cast<std::uint32_t>(whole[2 * row + i])) << type->name;
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(alone[i]), std::bit_cast<std::uint32_t>(whole[2 * row + i]))
+          << type->name;
     }
   }
 }
@@ -246,7 +272,8 @@ TEST(DequantizeGguf, RefusesSizesThatDoNotFitTogether) {
   const GgufType& type = type_of("Q4_0");
   std::vector<float> out(64);
   expect_error(ErrorKind::kCorrupt, {"Q4_0", "35", "18"}, [&] { dequantize_gguf(type, Bytes(35), out); });
-  expect_error(ErrorKind::kCorrupt, {"Q4_0"}, [&] { dequantize_gguf(type, Bytes(36), std::span(out).first(63)); });
+  expect_error(ErrorKind::kCorrupt, {"Q4_0"},
+               [&] { dequantize_gguf(type, Bytes(36), std::span(out).first(63)); });
   dequantize_gguf(type, {}, std::span(out).first(0));
 }
 
@@ -254,26 +281,36 @@ TEST(GgufTensorBytes, CountsBlocksAndRefusesFractions) {
   EXPECT_EQ(gguf_tensor_bytes(type_of("Q4_0"), 576, 3), 576 / 32 * 18 * 3);
   EXPECT_EQ(gguf_tensor_bytes(type_of("F32"), 7, 1), 28);
   EXPECT_EQ(gguf_tensor_bytes({"t", {64, 2, 3}, 42, 0}), 18 * 6);
-  expect_error(ErrorKind::kCorrupt, {"Q4_K", "576", "256"}, [] { gguf_tensor_bytes(type_of("Q4_K"), 576, 1); });
+  expect_error(ErrorKind::kCorrupt, {"Q4_K", "576", "256"},
+               [] { gguf_tensor_bytes(type_of("Q4_K"), 576, 1); });
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   expect_error(ErrorKind::kCorrupt, {"F32", "2^63"}, [] { gguf_tensor_bytes(type_of("F32"), kMost / 2, 1); });
-  expect_error(ErrorKind::kCorrupt, {"F32", "2^63"}, [] { gguf_tensor_bytes(type_of("F32"), 1 << 30, std::int64_t{1} << 32); });
-  expect_error(ErrorKind::kCorrupt, {"'tensor_x'", "Q8_0"}, [] { gguf_tensor_bytes({"tensor_x", {33}, 8, 0}); });
-  expect_error(ErrorKind::kUnsupported, {"'tensor_x'", "IQ4_NL", "Q4_K"}, [] { gguf_tensor_bytes({"tensor_x", {32}, 20, 0}); });
-  expect_error(ErrorKind::kUnsupported, {"'tensor_x'", "4711"}, [] { gguf_tensor_bytes({"tensor_x", {32}, 4711, 0}); });
+  expect_error(ErrorKind::kCorrupt, {"F32", "2^63"},
+               [] { gguf_tensor_bytes(type_of("F32"), 1 << 30, std::int64_t{1} << 32); });
+  expect_error(ErrorKind::kCorrupt, {"'tensor_x'", "Q8_0"}, [] {
+    gguf_tensor_bytes({"tensor_x", {33}, 8, 0});
+  });
+  expect_error(ErrorKind::kUnsupported, {"'tensor_x'", "IQ4_NL", "Q4_K"}, [] {
+    gguf_tensor_bytes({"tensor_x", {32}, 20, 0});
+  });
+  expect_error(ErrorKind::kUnsupported, {"'tensor_x'", "4711"}, [] {
+    gguf_tensor_bytes({"tensor_x", {32}, 4711, 0});
+  });
 }
 
 TEST(CheckGgufTensors, AcceptsWholeFilesAndNamesFileAndTensorOtherwise) {
   const test::TempDir dir;
   const auto file = [&](std::uint32_t type, std::size_t bytes) {
-    io::write_gguf(dir / "f.gguf", {}, {{"first", {64, 2}, 42, Bytes(36)}, {"second", {32}, type, Bytes(bytes)}});
+    io::write_gguf(dir / "f.gguf", {},
+                   {{"first", {64, 2}, 42, Bytes(36)}, {"second", {32}, type, Bytes(bytes)}});
     return io::GgufFile(dir / "f.gguf");
   };
   EXPECT_NO_THROW(check_gguf_tensors(file(2, 18)));
   // A group-128 fork misuses id 42 with 34-byte blocks: the sizes give it away.
   io::write_gguf(dir / "g.gguf", {}, {{"first", {128}, 42, Bytes(34 * 40)}});
   expect_error(ErrorKind::kCorrupt, {"g.gguf"}, [&] { check_gguf_tensors(io::GgufFile(dir / "g.gguf")); });
-  expect_error(ErrorKind::kUnsupported, {"f.gguf", "second", "IQ4_NL"}, [&] { check_gguf_tensors(file(20, 18)); });
+  expect_error(ErrorKind::kUnsupported, {"f.gguf", "second", "IQ4_NL"},
+               [&] { check_gguf_tensors(file(20, 18)); });
   expect_error(ErrorKind::kCorrupt, {"f.gguf", "follow"}, [&] { check_gguf_tensors(file(8, 34 + 64)); });
   expect_error(ErrorKind::kCorrupt, {"f.gguf", "second", "Q4_K"}, [&] { check_gguf_tensors(file(12, 144)); });
   expect_error(ErrorKind::kCorrupt, {"f.gguf", "second", "pass"}, [&] {

@@ -2,14 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <csignal>
-#include <functional>
-#include <limits>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <csignal>
+#include <functional>
+#include <limits>
 
 #include "io/bytes.h"
 #include "support/expect_error.h"
@@ -83,7 +83,8 @@ TEST(WriteFileAtomically, AFailedWriteLeavesTheOldFile) {
                 write_text_atomically(dir / "f", std::string(100000, 'x'));
                 return 1;
               } catch (const Error& error) {
-                const bool named = std::string(error.what()).find((dir / ".f.crumb-tmp").string()) != std::string::npos;
+                const bool named =
+                    std::string(error.what()).find((dir / ".f.crumb-tmp").string()) != std::string::npos;
                 return error.kind() == ErrorKind::kIo && named ? 0 : 2;
               }
             }),
@@ -205,7 +206,8 @@ TEST(AtomicDirectory, RefusesBadPlaces) {
 TEST(CheckFreeSpace, ComparesWithTheFileSystem) {
   const test::TempDir dir;
   EXPECT_NO_THROW(check_free_space(dir / "not" / "yet" / "there", 0));
-  expect_error(ErrorKind::kIo, {"out", "free", "TiB"}, [&] { check_free_space(dir / "out", std::numeric_limits<std::int64_t>::max()); });
+  expect_error(ErrorKind::kIo, {"out", "free", "TiB"},
+               [&] { check_free_space(dir / "out", std::numeric_limits<std::int64_t>::max()); });
 }
 
 TEST(SyncPath, NamesWhatIsNotThere) {

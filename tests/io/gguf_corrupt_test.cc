@@ -20,7 +20,9 @@ struct Tensor {
   std::uint32_t dim_count = 1;
 };
 
-std::string text_of(std::string_view text) { return Bytes().put<std::uint64_t>(text.size()).raw(text).text(); }
+std::string text_of(std::string_view text) {
+  return Bytes().put<std::uint64_t>(text.size()).raw(text).text();
+}
 std::string key_value(std::string_view key, std::uint32_t type, std::string_view value) {
   return text_of(key) + Bytes().put(type).raw(value).text();
 }
@@ -30,8 +32,8 @@ std::string number(T value) {
 }
 
 /// A file of F32 tensors of 16 bytes each, whatever the table says.
-std::string file_of(const std::vector<std::string>& values, const std::vector<Tensor>& tensors, std::size_t data_bytes, std::uint32_t version = 3,
-                    std::size_t alignment = 32) {
+std::string file_of(const std::vector<std::string>& values, const std::vector<Tensor>& tensors,
+                    std::size_t data_bytes, std::uint32_t version = 3, std::size_t alignment = 32) {
   Bytes b;
   b.raw("GGUF").put(version).put<std::uint64_t>(tensors.size()).put<std::uint64_t>(values.size());
   for (const std::string& value : values) b.raw(value);
@@ -62,8 +64,10 @@ struct Damage {
 TEST(GgufFile, TheUndamagedTwinsOfTheTableLoad) {
   const test::TempDir dir;
   const std::string alignment = key_value("general.alignment", 4, number(std::uint32_t{64}));
-  for (const std::string& bytes : {file_of({}, {}, 0), file_of({}, {{}}, 16), file_of({}, {{}}, 32), file_of({}, {{}, {"b", {4}, 32}}, 48),
-                                   file_of({alignment}, {{}, {"b", {4}, 64}}, 128, 3, 64), file_of({}, {{}}, 16, 2)}) {
+  for (const std::string& bytes :
+       {file_of({}, {}, 0), file_of({}, {{}}, 16), file_of({}, {{}}, 32),
+        file_of({}, {{}, {"b", {4}, 32}}, 48), file_of({alignment}, {{}, {"b", {4}, 64}}, 128, 3, 64),
+        file_of({}, {{}}, 16, 2)}) {
     write_bytes(dir / "f", bytes);
     EXPECT_NO_THROW(open(dir / "f"));
   }
@@ -76,7 +80,13 @@ TEST(GgufFile, RefusesEveryDamageOfTheTable) {
     return key_value("k", 9, Bytes().put(type).put(count).raw(elements).text());
   };
   const auto counts = [](std::uint64_t tensors, std::uint64_t values) {
-    return Bytes().raw("GGUF").put<std::uint32_t>(3).put(tensors).put(values).raw(std::string(200, '\0')).text();
+    return Bytes()
+        .raw("GGUF")
+        .put<std::uint32_t>(3)
+        .put(tensors)
+        .put(values)
+        .raw(std::string(200, '\0'))
+        .text();
   };
   const Damage table[] = {
       {"another magic", "GGML" + file_of({}, {}, 0).substr(4), "GGUF"},
@@ -90,8 +100,10 @@ TEST(GgufFile, RefusesEveryDamageOfTheTable) {
       {"key twice", file_of({flag, flag}, {}, 0), "twice"},
       {"empty key", file_of({key_value("", 7, number(std::uint8_t{1}))}, {}, 0), "key 0"},
       {"long key", file_of({key_value(std::string(70000, 'k'), 7, number(std::uint8_t{1}))}, {}, 0), "70000"},
-      {"key past the end", file_of({Bytes().put<std::uint64_t>(1000).raw(std::string(20, 'k')).text()}, {}, 0), "1000"},
-      {"key of 2^64 - 1", file_of({Bytes().put(~std::uint64_t{0}).raw(std::string(20, 'k')).text()}, {}, 0), "string of"},
+      {"key past the end",
+       file_of({Bytes().put<std::uint64_t>(1000).raw(std::string(20, 'k')).text()}, {}, 0), "1000"},
+      {"key of 2^64 - 1", file_of({Bytes().put(~std::uint64_t{0}).raw(std::string(20, 'k')).text()}, {}, 0),
+       "string of"},
       {"unknown value type", file_of({key_value("k", 13, number(std::uint64_t{1}))}, {}, 0), "13"},
       {"bool 2", file_of({key_value("k", 7, number(std::uint8_t{2}))}, {}, 0), "bool"},
       {"array of arrays", file_of({array(9, 1, std::string(20, '\0'))}, {}, 0), "array of arrays"},
@@ -100,9 +112,12 @@ TEST(GgufFile, RefusesEveryDamageOfTheTable) {
       {"array of 2^64 - 1 strings", file_of({array(8, ~std::uint64_t{0}, "x")}, {}, 0), "elements"},
       {"array longer than the file", file_of({array(6, 100, std::string(20, '\0'))}, {}, 0), "100"},
       {"u64 element above 2^63", file_of({array(10, 1, number(~std::uint64_t{0}))}, {}, 0), "2^63"},
-      {"alignment 0", file_of({key_value("general.alignment", 4, number(std::uint32_t{0}))}, {}, 0), "alignment"},
-      {"alignment 24", file_of({key_value("general.alignment", 4, number(std::uint32_t{24}))}, {}, 0), "alignment"},
-      {"alignment as i32", file_of({key_value("general.alignment", 5, number(std::int32_t{32}))}, {}, 0), "alignment"},
+      {"alignment 0", file_of({key_value("general.alignment", 4, number(std::uint32_t{0}))}, {}, 0),
+       "alignment"},
+      {"alignment 24", file_of({key_value("general.alignment", 4, number(std::uint32_t{24}))}, {}, 0),
+       "alignment"},
+      {"alignment as i32", file_of({key_value("general.alignment", 5, number(std::int32_t{32}))}, {}, 0),
+       "alignment"},
       {"tensor twice", file_of({}, {{}, {"a", {4}, 32}}, 64), "twice"},
       {"tensor without name", file_of({}, {{""}}, 32), "name"},
       {"long tensor name", file_of({}, {{std::string(64, 'n')}}, 32), "64"},
@@ -125,7 +140,10 @@ TEST(GgufFile, RefusesEveryDamageOfTheTable) {
       {"last tensor cut", file_of({}, {{}, {"b", {4}, 32}}, 47), "'b'"},
       {"trailing bytes", file_of({}, {{}}, 33), "1 bytes follow"},
       {"tensors behind a count of 0", file_of({}, {}, 100), "100 bytes follow"},
-      {"padding that is not zero", file_of({flag, key_value("kk", 7, number(std::uint8_t{1}))}, {{}}, 32).replace(24 + 14 + 15 + 37, 1, "p"), "padding"},
+      {"padding that is not zero",
+       file_of({flag, key_value("kk", 7, number(std::uint8_t{1}))}, {{}}, 32)
+           .replace(24 + 14 + 15 + 37, 1, "p"),
+       "padding"},
       {"no data", file_of({}, {{}}, 0), "past the end"},
   };
   const test::TempDir dir;
@@ -137,9 +155,12 @@ TEST(GgufFile, RefusesEveryDamageOfTheTable) {
 }
 
 std::string sample() {
-  return file_of({key_value("general.architecture", 8, text_of("llama")), key_value("n", 4, number(std::uint32_t{7})),
-                  key_value("list", 9, Bytes().put<std::uint32_t>(8).put<std::uint64_t>(2).raw(text_of("x")).raw(text_of("yz")).text())},
-                 {{"a", {4}}, {"b", {2, 2}, 32, 2}}, 48);
+  return file_of(
+      {key_value("general.architecture", 8, text_of("llama")), key_value("n", 4, number(std::uint32_t{7})),
+       key_value(
+           "list", 9,
+           Bytes().put<std::uint32_t>(8).put<std::uint64_t>(2).raw(text_of("x")).raw(text_of("yz")).text())},
+      {{"a", {4}}, {"b", {2, 2}, 32, 2}}, 48);
 }
 
 TEST(GgufFile, RefusesEveryTruncation) {
@@ -170,7 +191,8 @@ TEST(GgufFile, NoBitFlipCrashesOrReadsPastTheEnd) {
         EXPECT_EQ(file.tensors().size(), 2u);
         ++read;
       } catch (const Error& error) {
-        EXPECT_TRUE(error.kind() == ErrorKind::kCorrupt || error.kind() == ErrorKind::kUnsupported) << error.what();
+        EXPECT_TRUE(error.kind() == ErrorKind::kCorrupt || error.kind() == ErrorKind::kUnsupported)
+            << error.what();
         EXPECT_LT(i, whole.size() - 48) << "tensor bytes may be anything";
         ++refused;
       }

@@ -14,20 +14,27 @@ using test::expect_error;
 using test::read_bytes;
 using test::write_bytes;
 
-void put_string(Bytes& bytes, std::string_view text) { bytes.put<std::uint64_t>(text.size()).raw(text); }
+void put_string(Bytes& bytes, std::string_view text) {
+  bytes.put<std::uint64_t>(text.size()).raw(text);
+}
 
 // docs/formats/gguf.md, worked example: one Q4_0 tensor "a" [32] of a llama file, 160 bytes.
 std::string example() {
   return Bytes()
-      .hex("4747554603000000 0100000000000000 0100000000000000 1400000000000000 67656e6572616c2e617263686974656374757265"
-           "08000000 0500000000000000 6c6c616d61 0100000000000000 61 01000000 2000000000000000 02000000 0000000000000000")
+      .hex(
+          "4747554603000000 0100000000000000 0100000000000000 1400000000000000 "
+          "67656e6572616c2e617263686974656374757265"
+          "08000000 0500000000000000 6c6c616d61 0100000000000000 61 01000000 2000000000000000 02000000 "
+          "0000000000000000")
       .pad(32)
       .hex("0038 43ba21980f76ed54cb32a91087fe65dc")
       .pad(32)
       .text();
 }
 
-std::uint64_t eighteen(const GgufTensor&) { return 18; }
+std::uint64_t eighteen(const GgufTensor&) {
+  return 18;
+}
 
 TEST(GgufFile, ReadsTheDocumentedExample) {
   const test::TempDir dir;
@@ -51,7 +58,8 @@ TEST(WriteGguf, WritesTheDocumentedExampleByteForByte) {
   write_bytes(dir / "f", example());
   const GgufFile file(dir / "f");
   const auto bytes = file.bytes(*file.find("a"), 18);
-  write_gguf(dir / "g", {{"general.architecture", std::string("llama")}}, {{"a", {32}, 2, {bytes.begin(), bytes.end()}}});
+  write_gguf(dir / "g", {{"general.architecture", std::string("llama")}},
+             {{"a", {32}, 2, {bytes.begin(), bytes.end()}}});
   EXPECT_EQ(read_bytes(dir / "g"), example());
 }
 
@@ -77,7 +85,8 @@ TEST(GgufFile, ReadsEveryMetadataTypeInVersions2And3) {
     key("u64", 10).put<std::uint64_t>(~std::uint64_t{0});
     key("i64", 11).put<std::int64_t>(-5000000000);
     key("f64", 12).put<double>(0.1);
-    key("u16s", 9).put<std::uint32_t>(2).put<std::uint64_t>(2).put<std::uint16_t>(1).put<std::uint16_t>(65535);
+    key("u16s", 9).put<std::uint32_t>(2).put<std::uint64_t>(2).put<std::uint16_t>(1).put<std::uint16_t>(
+        65535);
     key("bools", 9).put<std::uint32_t>(7).put<std::uint64_t>(3).raw(std::string_view("\1\0\1", 3));
     key("f32s", 9).put<std::uint32_t>(6).put<std::uint64_t>(2).put<float>(-1000).put<float>(0.5f);
     key("strings", 9).put<std::uint32_t>(8).put<std::uint64_t>(2);
@@ -138,27 +147,36 @@ TEST(WriteGguf, ValuesAndTensorsComeBack) {
         {"floats", std::vector<double>{0.25, -1}},
         {"strings", std::vector<std::string>{"a", ""}},
     };
-    const auto bytes = [](std::size_t count, int value) { return std::vector<std::byte>(count, static_cast<std::byte>(value)); };
-    write_gguf(dir / "f", metadata, {{"x", {3, 5}, 0, bytes(60, 1)}, {"y", {1}, 0, bytes(4, 2)}, {"z", {2, 2, 2, 2}, 1, bytes(32, 3)}});
+    const auto bytes = [](std::size_t count, int value) {
+      return std::vector<std::byte>(count, static_cast<std::byte>(value));
+    };
+    write_gguf(
+        dir / "f", metadata,
+        {{"x", {3, 5}, 0, bytes(60, 1)}, {"y", {1}, 0, bytes(4, 2)}, {"z", {2, 2, 2, 2}, 1, bytes(32, 3)}});
     const GgufFile file(dir / "f");
     EXPECT_EQ(file.alignment(), alignment);
     ASSERT_EQ(file.metadata().size(), metadata.size());
     for (const auto& [key, value] : metadata) EXPECT_TRUE(file.metadata().at(key) == value) << key;
     EXPECT_EQ(file.find("z")->dims, (std::vector<std::int64_t>{2, 2, 2, 2}));
-    const auto sizes = [](const GgufTensor& tensor) -> std::uint64_t { return tensor.name == "x" ? 60 : tensor.name == "y" ? 4 : 32; };
+    const auto sizes = [](const GgufTensor& tensor) -> std::uint64_t {
+      return tensor.name == "x" ? 60 : tensor.name == "y" ? 4 : 32;
+    };
     EXPECT_NO_THROW(file.check_extents(sizes));
     EXPECT_EQ(file.bytes(*file.find("y"), 4)[3], std::byte{2});
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.bytes(*file.find("z"), 32).data()) % alignment, 0u);
     const std::uint64_t wrong = alignment + 60;
-    expect_error(ErrorKind::kCorrupt, {"'y'", "expected"}, [&] { file.check_extents([&](const GgufTensor&) { return wrong; }); });
+    expect_error(ErrorKind::kCorrupt, {"'y'", "expected"},
+                 [&] { file.check_extents([&](const GgufTensor&) { return wrong; }); });
   }
 }
 
 TEST(WriteGguf, RefusesWhatReadersWouldRefuse) {
   const test::TempDir dir;
   const GgufTensorToWrite good{"a", {1}, 0, std::vector<std::byte>(4)};
-  const auto refuse = [&](std::vector<std::pair<std::string, GgufValue>> metadata, std::vector<GgufTensorToWrite> tensors) {
-    expect_error(ErrorKind::kInvalidArgument, {"io.write_gguf"}, [&] { write_gguf(dir / "f", metadata, tensors); });
+  const auto refuse = [&](std::vector<std::pair<std::string, GgufValue>> metadata,
+                          std::vector<GgufTensorToWrite> tensors) {
+    expect_error(ErrorKind::kInvalidArgument, {"io.write_gguf"},
+                 [&] { write_gguf(dir / "f", metadata, tensors); });
     EXPECT_FALSE(std::filesystem::exists(dir / "f"));
   };
   refuse({}, {good, good});

@@ -14,7 +14,8 @@ namespace {
 using test::expect_error;
 
 TEST(ParseJson, ReadsValues) {
-  const nlohmann::json value = parse_json(R"({"a": [1, 2.5, "x"], "b": {"a": true}, "c": {"a": null}})", "config.json");
+  const nlohmann::json value =
+      parse_json(R"({"a": [1, 2.5, "x"], "b": {"a": true}, "c": {"a": null}})", "config.json");
   EXPECT_EQ(value["a"][1], 2.5);
   EXPECT_EQ(value["b"]["a"], true);
 }
@@ -24,21 +25,41 @@ TEST(ParseJson, OrderedKeepsTheOrderOfKeys) {
 }
 
 TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
-  for (const char* text : {R"({"a":1,"a":1})", R"({"x":[{"y":{"a":1,"b":2,"a":3}}]})", R"({"a":{"b":1},"a":2})", "{\"a\":1,\"\\u0061\":2}"}) {
-    expect_error(ErrorKind::kCorrupt, {"config.json", "'a'", "twice"}, [&] { parse_json(text, "config.json"); });
-    expect_error(ErrorKind::kCorrupt, {"config.json", "'a'", "twice"}, [&] { parse_ordered_json(text, "config.json"); });
+  for (const char* text : {R"({"a":1,"a":1})", R"({"x":[{"y":{"a":1,"b":2,"a":3}}]})",
+                           R"({"a":{"b":1},"a":2})", "{\"a\":1,\"\\u0061\":2}"}) {
+    expect_error(ErrorKind::kCorrupt, {"config.json", "'a'", "twice"},
+                 [&] { parse_json(text, "config.json"); });
+    expect_error(ErrorKind::kCorrupt, {"config.json", "'a'", "twice"},
+                 [&] { parse_ordered_json(text, "config.json"); });
   }
-  EXPECT_NO_THROW(parse_json(R"([{"a":1},{"a":1},{"b":{"a":1}}])", "config.json"));  // different objects may share a key
+  EXPECT_NO_THROW(
+      parse_json(R"([{"a":1},{"a":1},{"b":{"a":1}}])", "config.json"));  // different objects may share a key
 }
 
 TEST(ParseJson, NamesLineAndReason) {
-  expect_error(ErrorKind::kCorrupt, {"config.json", "line 3"}, [] { parse_json("{\"a\":1,\n\"b\":2,\n\"c\":}", "config.json"); });
+  expect_error(ErrorKind::kCorrupt, {"config.json", "line 3"},
+               [] { parse_json("{\"a\":1,\n\"b\":2,\n\"c\":}", "config.json"); });
 }
 
 TEST(ParseJson, RefusesWhatIsNotJson) {
-  const std::string_view texts[] = {"",          "{",         "{\"a\":NaN}",   "{\"a\":Infinity}", "{} {}",          "{\"a\":1,}",
-                                    "{'a':1}",   "{\"a\":01}", "{\"a\":1e999}", "\"\xff\"",         "// c\n{}",       "{\"a\":\"\xc0\xaf\"}",
-                                    "{\"a\" 1}", "nul",       "[1 2]",         "\"\\ud800\"",      std::string_view("{}\0x", 4), "\"a\nb\""};
+  const std::string_view texts[] = {"",
+                                    "{",
+                                    "{\"a\":NaN}",
+                                    "{\"a\":Infinity}",
+                                    "{} {}",
+                                    "{\"a\":1,}",
+                                    "{'a':1}",
+                                    "{\"a\":01}",
+                                    "{\"a\":1e999}",
+                                    "\"\xff\"",
+                                    "// c\n{}",
+                                    "{\"a\":\"\xc0\xaf\"}",
+                                    "{\"a\" 1}",
+                                    "nul",
+                                    "[1 2]",
+                                    "\"\\ud800\"",
+                                    std::string_view("{}\0x", 4),
+                                    "\"a\nb\""};
   for (const std::string_view text : texts) {
     expect_error(ErrorKind::kCorrupt, {"config.json"}, [&] { parse_json(text, "config.json"); });
   }

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <string_view>
 #include <sys/stat.h>
+#include <string_view>
 #include <utility>
 
 #include "io/bytes.h"

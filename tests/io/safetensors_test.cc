@@ -31,7 +31,8 @@ TensorToWrite tensor(std::string name, DType dtype, std::vector<std::int64_t> sh
 
 // docs/formats/safetensors.md, worked example: {"a": F16 [2] = 1.0, -2.0}.
 constexpr std::string_view kExample =
-    "38000000000000007b2261223a7b226474797065223a22463136222c227368617065223a5b325d2c22646174615f6f666673657473223a5b302c345d7d7d2020"
+    "38000000000000007b2261223a7b226474797065223a22463136222c227368617065223a5b325d2c22646174615f6f6666736574"
+    "73223a5b302c345d7d7d2020"
     "003c00c0";
 
 TEST(SafetensorsFile, ReadsTheDocumentedExample) {
@@ -54,18 +55,22 @@ TEST(WriteSafetensors, WritesTheDocumentedExampleByteForByte) {
 TEST(WriteSafetensors, EveryDtypeSurvivesTheRoundTrip) {
   const test::TempDir dir;
   const std::vector<std::int64_t> two = {2};
-  write_safetensors_atomically(dir / "f",
-                               {tensor<std::uint8_t>("bool", DType::kBool, two, {0, 1}), tensor<std::uint8_t>("u8", DType::kU8, two, {3, 255}),
-                                tensor<std::int8_t>("i8", DType::kI8, two, {-128, 127}),
-                                tensor<std::uint16_t>("u16", DType::kU16, two, {1, 65535}),
-                                tensor<std::int16_t>("i16", DType::kI16, two, {-32768, 5}),
-                                tensor<std::uint32_t>("u32", DType::kU32, two, {7, 0xE4E4E4E4u}),
-                                tensor<std::int32_t>("i32", DType::kI32, two, {-454761244, 9}),
-                                tensor<std::uint64_t>("u64", DType::kU64, two, {1, 2}), tensor<std::int64_t>("i64", DType::kI64, two, {-1, 70000}),
-                                tensor<double>("f64", DType::kF64, two, {0.1, -1e300}), tensor<float>("f32", DType::kF32, two, {0.1f, -3}),
-                                tensor<std::uint16_t>("bf16", DType::kBF16, two, {0x3f80, 0xc000}),
-                                tensor<float>("scalar", DType::kF32, {}, {42}), tensor<float>("empty", DType::kF32, {0, 5}, {})},
-                               {{"format", "pt"}, {"note", "\"quoted\" ü"}});
+  write_safetensors_atomically(
+      dir / "f",
+      {tensor<std::uint8_t>("bool", DType::kBool, two, {0, 1}),
+       tensor<std::uint8_t>("u8", DType::kU8, two, {3, 255}),
+       tensor<std::int8_t>("i8", DType::kI8, two, {-128, 127}),
+       tensor<std::uint16_t>("u16", DType::kU16, two, {1, 65535}),
+       tensor<std::int16_t>("i16", DType::kI16, two, {-32768, 5}),
+       tensor<std::uint32_t>("u32", DType::kU32, two, {7, 0xE4E4E4E4u}),
+       tensor<std::int32_t>("i32", DType::kI32, two, {-454761244, 9}),
+       tensor<std::uint64_t>("u64", DType::kU64, two, {1, 2}),
+       tensor<std::int64_t>("i64", DType::kI64, two, {-1, 70000}),
+       tensor<double>("f64", DType::kF64, two, {0.1, -1e300}),
+       tensor<float>("f32", DType::kF32, two, {0.1f, -3}),
+       tensor<std::uint16_t>("bf16", DType::kBF16, two, {0x3f80, 0xc000}),
+       tensor<float>("scalar", DType::kF32, {}, {42}), tensor<float>("empty", DType::kF32, {0, 5}, {})},
+      {{"format", "pt"}, {"note", "\"quoted\" ü"}});
   const SafetensorsFile file(dir / "f");
   EXPECT_EQ(file.metadata().at("note"), "\"quoted\" ü");
   EXPECT_EQ(file.metadata().size(), 2u);
@@ -87,7 +92,10 @@ TEST(WriteSafetensors, EveryDtypeSurvivesTheRoundTrip) {
   EXPECT_EQ(file.at("empty").elements(), 0);
   // Every tensor lies at a multiple of its element size in the file, and so in memory.
   for (const TensorInfo& info : file.tensors()) {
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.bytes(info).data()) % static_cast<std::uintptr_t>(size_bytes(info.dtype)), 0u) << info.name;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.bytes(info).data()) %
+                  static_cast<std::uintptr_t>(size_bytes(info.dtype)),
+              0u)
+        << info.name;
   }
   expect_error(ErrorKind::kUnsupported, {"f32", "integers"}, [&] { file.read_i32("f32"); });
   expect_error(ErrorKind::kUnsupported, {"i8", "-128"}, [&] { file.read_u8("i8"); });
@@ -96,7 +104,8 @@ TEST(WriteSafetensors, EveryDtypeSurvivesTheRoundTrip) {
 
 TEST(WriteSafetensors, SameTensorsInAnotherOrderGiveTheSameFile) {
   const test::TempDir dir;
-  const auto a = tensor<float>("a", DType::kF32, {1}, {1}), b = tensor<std::uint8_t>("b", DType::kU8, {1}, {2}),
+  const auto a = tensor<float>("a", DType::kF32, {1}, {1}),
+             b = tensor<std::uint8_t>("b", DType::kU8, {1}, {2}),
              c = tensor<double>("c", DType::kF64, {1}, {3});
   write_safetensors(dir / "f", {a, b, c}, {});
   write_safetensors(dir / "g", {b, c, a}, {});
@@ -108,7 +117,8 @@ TEST(WriteSafetensors, RefusesWhatReadersWouldRefuse) {
   const test::TempDir dir;
   const auto good = tensor<float>("a", DType::kF32, {2}, {1, 2});
   const auto refuse = [&](std::vector<TensorToWrite> tensors, std::initializer_list<std::string_view> parts) {
-    expect_error(ErrorKind::kInvalidArgument, parts, [&] { write_safetensors_atomically(dir / "f", std::move(tensors), {}); });
+    expect_error(ErrorKind::kInvalidArgument, parts,
+                 [&] { write_safetensors_atomically(dir / "f", std::move(tensors), {}); });
     EXPECT_FALSE(std::filesystem::exists(dir / "f"));
   };
   refuse({good, good}, {"'a'", "twice"});
@@ -137,7 +147,9 @@ TEST(WriteSafetensors, AsksForEachTensorOnceAndInTurn) {
 TEST(WriteShardedSafetensors, SplitsAndIndexes) {
   const test::TempDir dir;
   std::vector<TensorToWrite> tensors;
-  for (int i = 0; i < 5; ++i) tensors.push_back(tensor<float>(cat("t", i), DType::kF32, {10}, std::vector<float>(10, static_cast<float>(i))));
+  for (int i = 0; i < 5; ++i)
+    tensors.push_back(
+        tensor<float>(cat("t", i), DType::kF32, {10}, std::vector<float>(10, static_cast<float>(i))));
   write_sharded_safetensors(dir.path(), tensors, 80);  // 40 bytes each: two a shard
   const auto index = nlohmann::json::parse(read_bytes(dir / "model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 200);
@@ -154,14 +166,17 @@ TEST(WriteShardedSafetensors, SplitsAndIndexes) {
 
 TEST(WriteShardedSafetensors, OneShardNeedsNoIndex) {
   const test::TempDir dir;
-  write_sharded_safetensors(dir.path(), {tensor<float>("large", DType::kF32, {10}, std::vector<float>(10))}, 1000);
+  write_sharded_safetensors(dir.path(), {tensor<float>("large", DType::kF32, {10}, std::vector<float>(10))},
+                            1000);
   EXPECT_TRUE(std::filesystem::exists(dir / "model.safetensors"));
   EXPECT_FALSE(std::filesystem::exists(dir / "model.safetensors.index.json"));
-  expect_error(ErrorKind::kInvalidArgument, {"shard_bytes"}, [&] { write_sharded_safetensors(dir.path(), {}, 0); });
+  expect_error(ErrorKind::kInvalidArgument, {"shard_bytes"},
+               [&] { write_sharded_safetensors(dir.path(), {}, 0); });
 }
 
 TEST(ConvertFromF32, RoundsHalfToEvenAndComesBack) {
-  const std::vector<float> values = {0.1f, -65504, 1.00048828125f, 1e-8f, std::numeric_limits<float>::infinity()};
+  const std::vector<float> values = {0.1f, -65504, 1.00048828125f, 1e-8f,
+                                     std::numeric_limits<float>::infinity()};
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
     std::vector<float> back(values.size());
     convert_to_f32(convert_from_f32(values, dtype), dtype, back);

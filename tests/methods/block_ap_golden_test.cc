@@ -8,8 +8,8 @@
 #include "methods/efficientqat/block_ap.h"
 #include "methods/initialize.h"
 #include "nn/causal_lm.h"
-#include "tests/methods/tiny_golden.h"
-#include "tests/support/golden_file.h"
+#include "methods/tiny_golden.h"
+#include "support/golden_file.h"
 
 namespace crumb::methods::efficientqat {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "formats/gptq.h"
 #include "methods/efficientqat/e2e_qp.h"
-#include "tests/methods/tiny_golden.h"
-#include "tests/support/golden_file.h"
+#include "methods/tiny_golden.h"
+#include "support/golden_file.h"
 
 namespace crumb::methods::efficientqat {
 namespace {

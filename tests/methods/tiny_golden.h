@@ -1,10 +1,11 @@
 // The tiny Llama of the golden files as nn's structures.
 #pragma once
+#include "base/str.h"
 #include "io/safetensors.h"
 #include "model/config.h"
 #include "nn/causal_lm.h"
 #include "nn/decoder_block.h"
-#include "tests/support/golden_file.h"
+#include "support/golden_file.h"
 
 namespace crumb::test {
 

@@ -31,21 +31,122 @@ struct Case {
 const Floats kOnes = {1, 1, 1, 1};
 const Case kCases[] = {
     {"A", 2, .5f, 2, {-1, -.25f, .125f, .625f}, kOnes, {0, 2, 2, 3}, {-1, 0, 0, .5f}, kOnes, 0, 0},
-    {"A weighted", 2, .5f, 2, {-1, -.25f, .125f, .625f}, {1, 2, -1, 4}, {0, 2, 2, 3}, {-1, 0, 0, .5f}, {1, 2, -1, 4}, .25, 0},
-    {"B ties", 2, .5f, 1, {-.75f, -.25f, .25f, .75f}, kOnes, {0, 1, 1, 3}, {-.5f, 0, 0, 1}, {0, 1, 1, 1}, -.5, -.5},
-    {"C clips", 2, .5f, 1, {-2, -1, .25f, 1.5f}, kOnes, {0, 0, 1, 3}, {-.5f, -.5f, 0, 1}, {0, 0, 1, 0}, -.5, -1.5},
-    {"D edge", 2, .5f, 2, {-1, .5f, -1.25f, .75f}, kOnes, {0, 3, 0, 3}, {-1, .5f, -1, .5f}, {1, 1, 1, 0}, 1.5, -.5},
+    {"A weighted",
+     2,
+     .5f,
+     2,
+     {-1, -.25f, .125f, .625f},
+     {1, 2, -1, 4},
+     {0, 2, 2, 3},
+     {-1, 0, 0, .5f},
+     {1, 2, -1, 4},
+     .25,
+     0},
+    {"B ties",
+     2,
+     .5f,
+     1,
+     {-.75f, -.25f, .25f, .75f},
+     kOnes,
+     {0, 1, 1, 3},
+     {-.5f, 0, 0, 1},
+     {0, 1, 1, 1},
+     -.5,
+     -.5},
+    {"C clips",
+     2,
+     .5f,
+     1,
+     {-2, -1, .25f, 1.5f},
+     kOnes,
+     {0, 0, 1, 3},
+     {-.5f, -.5f, 0, 1},
+     {0, 0, 1, 0},
+     -.5,
+     -1.5},
+    {"D edge",
+     2,
+     .5f,
+     2,
+     {-1, .5f, -1.25f, .75f},
+     kOnes,
+     {0, 3, 0, 3},
+     {-1, .5f, -1, .5f},
+     {1, 1, 1, 0},
+     1.5,
+     -.5},
     {"E z 1.4", 2, .5f, 1.4f, {-.5f, 0, .5f, 1}, kOnes, {0, 1, 2, 3}, {-.5f, 0, .5f, 1}, kOnes, 0, 0},
-    {"F z 1.5", 2, .5f, 1.5f, {-.5f, 0, .5f, 1}, kOnes, {1, 2, 3, 3}, {-.5f, 0, .5f, .5f}, {1, 1, 1, 0}, 1, -.5},
-    {"F z 2.5 is even", 2, .5f, 2.5f, {-.5f, 0, .5f, 1}, kOnes, {1, 2, 3, 3}, {-.5f, 0, .5f, .5f}, {1, 1, 1, 0}, 1, -.5},
-    {"G z below", 2, .5f, -.75f, {-.5f, 0, .5f, 1}, kOnes, {0, 0, 1, 2}, {0, 0, .5f, 1}, {0, 1, 1, 1}, 0, -.5},
+    {"F z 1.5",
+     2,
+     .5f,
+     1.5f,
+     {-.5f, 0, .5f, 1},
+     kOnes,
+     {1, 2, 3, 3},
+     {-.5f, 0, .5f, .5f},
+     {1, 1, 1, 0},
+     1,
+     -.5},
+    {"F z 2.5 is even",
+     2,
+     .5f,
+     2.5f,
+     {-.5f, 0, .5f, 1},
+     kOnes,
+     {1, 2, 3, 3},
+     {-.5f, 0, .5f, .5f},
+     {1, 1, 1, 0},
+     1,
+     -.5},
+    {"G z below",
+     2,
+     .5f,
+     -.75f,
+     {-.5f, 0, .5f, 1},
+     kOnes,
+     {0, 0, 1, 2},
+     {0, 0, .5f, 1},
+     {0, 1, 1, 1},
+     0,
+     -.5},
     {"H z above", 2, .5f, 3.6f, {-.5f, 0, .5f, 1}, kOnes, {2, 3, 3, 3}, {-.5f, 0, 0, 0}, {1, 1, 0, 0}, 0, -1},
-    {"I scale below", 2, 5e-5f, 1, {0, 2e-4f, -1e-4f, 3e-4f}, kOnes, {1, 3, 0, 3}, {0, 2e-4f, -1e-4f, 2e-4f}, {1, 1, 1, 0}, 2, -1e-4},
-    {"J 4 bits", 4, .1f, 8, {-.8f, -.33f, .05f, .7f}, kOnes, {0, 5, 8, 15}, {-.8f, -.3f, 0, .7f}, kOnes, -.2, 0},
-    {"K 3 bits", 3, .25f, 4, {-.9f, -.3f, .2f, .6f}, kOnes, {0, 3, 5, 6}, {-1, -.25f, .25f, .5f}, kOnes, -.4, 0},
+    {"I scale below",
+     2,
+     5e-5f,
+     1,
+     {0, 2e-4f, -1e-4f, 3e-4f},
+     kOnes,
+     {1, 3, 0, 3},
+     {0, 2e-4f, -1e-4f, 2e-4f},
+     {1, 1, 1, 0},
+     2,
+     -1e-4},
+    {"J 4 bits",
+     4,
+     .1f,
+     8,
+     {-.8f, -.33f, .05f, .7f},
+     kOnes,
+     {0, 5, 8, 15},
+     {-.8f, -.3f, 0, .7f},
+     kOnes,
+     -.2,
+     0},
+    {"K 3 bits",
+     3,
+     .25f,
+     4,
+     {-.9f, -.3f, .2f, .6f},
+     kOnes,
+     {0, 3, 5, 6},
+     {-1, -.25f, .25f, .5f},
+     kOnes,
+     -.4,
+     0},
 };
 
-// All numbers are below 16 and each is a handful of f32 operations: 16 roundings of 2^-24 relative to the largest term (8).
+// All numbers are below 16 and each is a handful of f32 operations: 16 roundings of 2^-24 relative to the
+// largest term (8).
 constexpr double kTolerance = 16 * 8 * 0x1p-24;
 
 TEST(QuantizeAffine, AgreesWithHandWorkedCases) {
@@ -92,8 +193,9 @@ TEST(FakeQuantBackward, FollowsAWholeStepOfOneLinear) {
   EXPECT_EQ(dz[0], 0.0f);
 }
 
-// Where no weight sits near a rounding or clamping threshold, w_hat depends on the scale as (q - z) s with q fixed only in the clamped
-// part; inside, the straight-through rule adds -w/s. So finite differences of the clamped part alone must agree.
+// Where no weight sits near a rounding or clamping threshold, w_hat depends on the scale as (q - z) s with q
+// fixed only in the clamped part; inside, the straight-through rule adds -w/s. So finite differences of the
+// clamped part alone must agree.
 TEST(FakeQuantBackward, ClampedWeightsAgreeWithFiniteDifferences) {
   const Floats w = {-9, 9, -7, 11};  // all clamped at scale 0.5
   const AffineSpec spec{2, 4};
@@ -164,15 +266,17 @@ class EveryWidth : public testing::TestWithParam<std::tuple<int, std::int64_t>> 
     Floats w(kN * kK);
     for (std::int64_t i = 0; i < kN * kK; ++i) {
       const double bell = rng.uniform() + rng.uniform() + rng.uniform() - 1.5;
-      w[static_cast<std::size_t>(i)] = static_cast<float>(bell * std::pow(10.0, static_cast<double>(i / kK) - 2));
+      w[static_cast<std::size_t>(i)] =
+          static_cast<float>(bell * std::pow(10.0, static_cast<double>(i / kK) - 2));
     }
     return w;
   }
 };
 
-// Min-max: the zero point's rounding moves the grid by up to scale/2, so that an end may saturate by as much. A weight that does not
-// saturate is within scale/2; a saturated one within scale/2 of the shifted end plus scale/2. The f32 error: |w/s| <= 2^bits, quotient
-// and product round once each, so 2^bits * 2^-23 of a scale.
+// Min-max: the zero point's rounding moves the grid by up to scale/2, so that an end may saturate by as much.
+// A weight that does not saturate is within scale/2; a saturated one within scale/2 of the shifted end plus
+// scale/2. The f32 error: |w/s| <= 2^bits, quotient and product round once each, so 2^bits * 2^-23 of a
+// scale.
 TEST_P(EveryWidth, RoundTripErrorIsHalfAScale) {
   const AffineSpec s = spec();
   const Floats w = weights(11);
@@ -207,19 +311,22 @@ TEST_P(EveryWidth, FakeQuantIsDequantizeAfterQuantize) {
   init_minmax(w, kN, kK, s, scales, zero_points);
   Codes codes(w.size()), zero_codes(groups);
   quantize(w, scales, zero_points, kN, kK, s, codes);
-  for (std::size_t i = 0; i < groups; ++i) zero_codes[i] = static_cast<std::uint8_t>(effective_zero_point(zero_points[i], s));
+  for (std::size_t i = 0; i < groups; ++i)
+    zero_codes[i] = static_cast<std::uint8_t>(effective_zero_point(zero_points[i], s));
   fake_quant(w, scales, zero_points, kN, kK, s, w_hat);
   dequantize(codes, scales, zero_codes, kN, kK, s, by_codes);
   EXPECT_EQ(w_hat, by_codes);
   // Negative control: one code of the largest scale moved by one is seen.
-  const auto largest = static_cast<std::size_t>(std::max_element(scales.begin(), scales.end()) - scales.begin());
+  const auto largest =
+      static_cast<std::size_t>(std::max_element(scales.begin(), scales.end()) - scales.begin());
   std::uint8_t& code = codes[largest * static_cast<std::size_t>(s.group_of(kK))];
   code = static_cast<std::uint8_t>(code == 0 ? 1 : code - 1);
   dequantize(codes, scales, zero_codes, kN, kK, s, by_codes);
   EXPECT_NE(w_hat, by_codes);
 }
 
-// Weights on the grid come back with their codes: (q - z) s / s rounds to q - z again, since the relative error 2^-23 is far below half a step.
+// Weights on the grid come back with their codes: (q - z) s / s rounds to q - z again, since the relative
+// error 2^-23 is far below half a step.
 TEST_P(EveryWidth, GridPointsKeepTheirCodes) {
   const AffineSpec s = spec();
   SplitMix64 rng(13);
@@ -231,7 +338,8 @@ TEST_P(EveryWidth, GridPointsKeepTheirCodes) {
     zero_codes[i] = static_cast<std::uint8_t>(rng.next() % static_cast<std::uint64_t>(s.max_code() + 1));
     zero_points[i] = zero_codes[i];
   }
-  for (auto& code : codes) code = static_cast<std::uint8_t>(rng.next() % static_cast<std::uint64_t>(s.max_code() + 1));
+  for (auto& code : codes)
+    code = static_cast<std::uint8_t>(rng.next() % static_cast<std::uint64_t>(s.max_code() + 1));
   dequantize(codes, scales, zero_codes, kN, kK, s, w);
   quantize(w, scales, zero_points, kN, kK, s, again);
   EXPECT_EQ(again, codes);
@@ -245,7 +353,8 @@ TEST_P(EveryWidth, GradientsAreLinearAndVanishOutside) {
   const auto groups = static_cast<std::size_t>(kN * s.groups(kK));
   Floats scales(groups), zero_points(groups);
   init_minmax(weights(14), kN, kK, s, scales, zero_points);
-  Floats g(w.size(), 1.0f), g2(w.size(), 2.0f), dw(w.size()), ds(groups), dz(groups), dw2(w.size()), ds2(groups), dz2(groups);
+  Floats g(w.size(), 1.0f), g2(w.size(), 2.0f), dw(w.size()), ds(groups), dz(groups), dw2(w.size()),
+      ds2(groups), dz2(groups);
   fake_quant_backward(w, scales, zero_points, g, kN, kK, s, dw, ds, dz);
   fake_quant_backward(w, scales, zero_points, g2, kN, kK, s, dw2, ds2, dz2);
   EXPECT_EQ(dw[0], 0.0f);
@@ -257,7 +366,8 @@ TEST_P(EveryWidth, GradientsAreLinearAndVanishOutside) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Affine, EveryWidth, testing::Combine(testing::Values(2, 3, 4, 8), testing::Values(32, 64, 128, -1)),
+INSTANTIATE_TEST_SUITE_P(Affine, EveryWidth,
+                         testing::Combine(testing::Values(2, 3, 4, 8), testing::Values(32, 64, 128, -1)),
                          [](const auto& info) {
                            const auto group = std::get<1>(info.param);
                            return scheme_name({std::get<0>(info.param), group});

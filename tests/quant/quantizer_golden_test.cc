@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "quant/affine.h"
-#include "tests/support/golden_file.h"
+#include "support/golden_file.h"
 
 namespace crumb::quant {
 namespace {

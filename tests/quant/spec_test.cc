@@ -20,20 +20,27 @@ TEST(AffineSpec, CountsCodesAndGroups) {
 
 TEST(AffineSpec, AcceptsWhatFits) {
   for (const int bits : {2, 3, 4, 8}) {
-    for (const std::int64_t group : {32, 64, 576, -1}) EXPECT_NO_THROW(check_spec({bits, group}, 576, "q_proj"));
+    for (const std::int64_t group : {32, 64, 576, -1})
+      EXPECT_NO_THROW(check_spec({bits, group}, 576, "q_proj"));
   }
 }
 
 TEST(AffineSpec, RefusesAGroupThatDoesNotDivideAndNamesThoseThatDo) {
-  expect_error(ErrorKind::kInvalidArgument, {"down_proj", "128", "576", "32, 64"}, [] { check_spec({2, 128}, 576, "down_proj"); });
+  expect_error(ErrorKind::kInvalidArgument, {"down_proj", "128", "576", "32, 64"}, [] {
+    check_spec({2, 128}, 576, "down_proj");
+  });
 }
 
 TEST(AffineSpec, RefusesOtherBitsAndGroups) {
   for (const int bits : {-1, 0, 1, 5, 7, 16}) {
-    expect_error(ErrorKind::kInvalidArgument, {"q_proj", std::to_string(bits)}, [&] { check_spec({bits, 64}, 576, "q_proj"); });
+    expect_error(ErrorKind::kInvalidArgument, {"q_proj", std::to_string(bits)}, [&] {
+      check_spec({bits, 64}, 576, "q_proj");
+    });
   }
   for (const std::int64_t group : {0, -2}) {
-    expect_error(ErrorKind::kInvalidArgument, {"group_size", std::to_string(group)}, [&] { check_spec({2, group}, 576, "q_proj"); });
+    expect_error(ErrorKind::kInvalidArgument, {"group_size", std::to_string(group)}, [&] {
+      check_spec({2, group}, 576, "q_proj");
+    });
   }
 }
 

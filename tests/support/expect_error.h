@@ -19,7 +19,8 @@ void expect_error(ErrorKind kind, std::initializer_list<std::string_view> parts,
     EXPECT_EQ(to_string(error.kind()), to_string(kind)) << error.what();
     EXPECT_EQ(error.what()[0], '[') << error.what();
     for (const std::string_view part : parts) {
-      EXPECT_NE(std::string_view(error.what()).find(part), std::string_view::npos) << "no '" << part << "' in: " << error.what();
+      EXPECT_NE(std::string_view(error.what()).find(part), std::string_view::npos)
+          << "no '" << part << "' in: " << error.what();
     }
     return;
   }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
-#include "tests/support/shared_data.h"
+#include "support/shared_data.h"
 
 namespace crumb::test {
 

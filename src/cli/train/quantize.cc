@@ -39,7 +39,6 @@ std::string stage_table(const ordered_json& report) {
 int quantize(QuantizeOptions& options) {
   pipeline::QuantizeRequest& request = options.request;
   request.recipe = recipe::load_recipe(options.recipe_name, options.assignments);
-  if (!request.calib_spec.empty()) request.recipe.calibration.corpus = request.calib_spec;
   while (request.output.size() > 1 && request.output.back() == '/') request.output.pop_back();
   if (request.run_dir.empty()) request.run_dir = request.output + ".run";
   request.mode = options.resume    ? pipeline::ResumeMode::kResume

@@ -40,12 +40,12 @@ bool has_fast_gemm_bf16() { return gemm_bf16_isa() != Isa::kRef; }
 void gemm_bf16(const GemmBf16Args& args) { gemm_bf16_with(*choose(gemm_bf16_variants()).run, args); }
 
 void gemm_bf16_with(const GemmBf16Functions& f, const GemmBf16Args& args) {
-  CRUMB_CHECK((args.a.f32 == nullptr) != (args.a.bf16 == nullptr) && (args.b.f32 == nullptr) != (args.b.bf16 == nullptr));
   if (args.m <= 0 || args.n <= 0) return;
   if (args.k <= 0) {
     for (std::int64_t i = 0; !args.accumulate && i < args.m; ++i) std::fill_n(args.c + i * args.ldc, args.n, 0.0f);
     return;
   }
+  CRUMB_CHECK((args.a.f32 == nullptr) != (args.a.bf16 == nullptr) && (args.b.f32 == nullptr) != (args.b.bf16 == nullptr));
   const std::int64_t k_padded = up(args.k, f.k_multiple) * f.k_multiple, k_block = std::min(k_padded, f.k_block);
   const std::int64_t a_count = up(args.m, f.a_rows), b_count = up(args.n, f.b_columns);
   const std::int64_t a_size = f.a_rows * k_padded, b_size = f.b_columns * k_padded;
