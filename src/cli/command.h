@@ -13,11 +13,13 @@ using Action = std::function<int()>;
 void add_inspect(CLI::App& app, Action& action);
 void add_recipes(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
-void add_quantize(CLI::App& app, Action& action);  // these three: src/cli/train, or stand-ins that say what is missing
+void add_quantize(CLI::App& app,
+                  Action& action);  // these three: src/cli/train, or stand-ins that say what is missing
 void add_eval(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 
-/// One JSON object and a line feed on standard output; bytes that are not UTF-8 are replaced. Throws Io when it cannot be written.
+/// One JSON object and a line feed on standard output; bytes that are not UTF-8 are replaced. Throws Io when
+/// it cannot be written.
 void print_json(const nlohmann::ordered_json& value);
 /// `text` and a line feed on standard output; throws Io when it cannot be written.
 void print_line(const std::string& text);

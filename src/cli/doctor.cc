@@ -1,4 +1,3 @@
-#include <CLI/Version.hpp>
 #include <curl/curl.h>
 #include <openssl/crypto.h>
 #include <sched.h>
@@ -6,6 +5,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <CLI/Version.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -44,11 +44,14 @@ std::string cpuinfo(const std::string& key) {
 
 ordered_json cpu_report() {
   // As the kernel reports them, so a feature that the system does not save the registers of is not listed.
-  static constexpr const char* kFeatures[] = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"};
+  static constexpr const char* kFeatures[] = {"avx2",     "fma",         "f16c",        "avx512f",
+                                              "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile",
+                                              "amx_bf16", "amx_int8"};
   std::istringstream flags(cpuinfo("flags"));
   const std::vector<std::string> present{std::istream_iterator<std::string>(flags), {}};
   ordered_json features = ordered_json::object();
-  for (const char* feature : kFeatures) features[feature] = std::find(present.begin(), present.end(), feature) != present.end();
+  for (const char* feature : kFeatures)
+    features[feature] = std::find(present.begin(), present.end(), feature) != present.end();
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   const bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
@@ -58,7 +61,8 @@ ordered_json cpu_report() {
   out["usable_cores"] = known ? CPU_COUNT(&allowed) : static_cast<int>(std::thread::hardware_concurrency());
   out["features"] = std::move(features);
   out["kernels"] = kernels::machine_isas();
-  out["precision"] = kernels::has_fast_gemm_bf16() ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU
+  out["precision"] =
+      kernels::has_fast_gemm_bf16() ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU
   return out;
 }
 
@@ -76,7 +80,8 @@ ordered_json torch_report() {
 ordered_json cache_report() {
   const std::filesystem::path folder = cache_dir();
   std::filesystem::path existing = folder;
-  while (!existing.empty() && !std::filesystem::exists(existing) && existing != existing.parent_path()) existing = existing.parent_path();
+  while (!existing.empty() && !std::filesystem::exists(existing) && existing != existing.parent_path())
+    existing = existing.parent_path();
   std::error_code error;
   const auto space = std::filesystem::space(existing, error);
   ordered_json out;
@@ -89,7 +94,8 @@ ordered_json cache_report() {
 
 ordered_json dependency_report() {
   const curl_version_info_data* curl = curl_version_info(CURLVERSION_NOW);
-  return {{"nlohmann_json", cat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".", NLOHMANN_JSON_VERSION_PATCH)},
+  return {{"nlohmann_json", cat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".",
+                                NLOHMANN_JSON_VERSION_PATCH)},
           {"cli11", CLI11_VERSION},
           {"spdlog", cat(SPDLOG_VER_MAJOR, ".", SPDLOG_VER_MINOR, ".", SPDLOG_VER_PATCH)},
           {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
@@ -103,7 +109,9 @@ ordered_json doctor_report() {
   out["version"] = CRUMB_VERSION;
   out["compiler"] = cat("g++ ", __VERSION__);
   out["cpu"] = cpu_report();
-  out["memory"] = {{"total_bytes", static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE)}, {"available_bytes", available_bytes()}};
+  out["memory"] = {
+      {"total_bytes", static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE)},
+      {"available_bytes", available_bytes()}};
   out["torch"] = torch_report();
   out["cache_dir"] = cache_report();
   out["dependencies"] = dependency_report();
@@ -112,16 +120,28 @@ ordered_json doctor_report() {
 
 std::string as_text(const ordered_json& r) {
   std::string features, libraries, notes;
-  for (const auto& [name, present] : r["cpu"]["features"].items()) features += cat(present.get<bool>() ? " " : " no-", name);
-  for (const auto& [name, version] : r["dependencies"].items()) libraries += cat(" ", name, " ", version.get<std::string>());
-  if (!r["torch"]["present"].get<bool>()) notes += "\nnote: no torch in this build: quantize, eval and generate are missing; run scripts/setup.sh and build the release preset";
-  if (!r["cache_dir"]["writable"].get<bool>()) notes += "\nnote: the cache folder cannot be written; set CRUMB_CACHE to one that can";
+  for (const auto& [name, present] : r["cpu"]["features"].items())
+    features += cat(present.get<bool>() ? " " : " no-", name);
+  for (const auto& [name, version] : r["dependencies"].items())
+    libraries += cat(" ", name, " ", version.get<std::string>());
+  if (!r["torch"]["present"].get<bool>())
+    notes +=
+        "\nnote: no torch in this build: quantize, eval and generate are missing; run scripts/setup.sh and "
+        "build the release preset";
+  if (!r["cache_dir"]["writable"].get<bool>())
+    notes += "\nnote: the cache folder cannot be written; set CRUMB_CACHE to one that can";
   if (!r["cpu"]["features"]["avx2"].get<bool>()) notes += "\nnote: no AVX2: training will be slow here";
-  const auto torch = r["torch"]["present"].get<bool>() ? cat("present ", r["torch"]["version"].get<std::string>()) : std::string("absent");
-  return cat("crumb      ", r["version"].get<std::string>(), ", ", r["compiler"].get<std::string>(), "\ncpu        ", r["cpu"]["model"].get<std::string>(), ", ",
-             r["cpu"]["usable_cores"].get<int>(), " of ", r["cpu"]["cores"].get<int>(), " cores usable\nfeatures  ", features, "\nkernels    ", r["cpu"]["kernels"].get<std::string>(), "\nprecision  ",
-             r["cpu"]["precision"].get<std::string>(), " where a recipe says auto\nmemory     ", human_bytes(r["memory"]["available_bytes"].get<double>()), " of ",
-             human_bytes(r["memory"]["total_bytes"].get<double>()), " available\ntorch      ", torch, "\ncache      ", r["cache_dir"]["path"].get<std::string>(), ", ",
+  const auto torch = r["torch"]["present"].get<bool>()
+                         ? cat("present ", r["torch"]["version"].get<std::string>())
+                         : std::string("absent");
+  return cat("crumb      ", r["version"].get<std::string>(), ", ", r["compiler"].get<std::string>(),
+             "\ncpu        ", r["cpu"]["model"].get<std::string>(), ", ", r["cpu"]["usable_cores"].get<int>(),
+             " of ", r["cpu"]["cores"].get<int>(), " cores usable\nfeatures  ", features, "\nkernels    ",
+             r["cpu"]["kernels"].get<std::string>(), "\nprecision  ",
+             r["cpu"]["precision"].get<std::string>(), " where a recipe says auto\nmemory     ",
+             human_bytes(r["memory"]["available_bytes"].get<double>()), " of ",
+             human_bytes(r["memory"]["total_bytes"].get<double>()), " available\ntorch      ", torch,
+             "\ncache      ", r["cache_dir"]["path"].get<std::string>(), ", ",
              human_bytes(r["cache_dir"]["free_bytes"].get<double>()), " free\nlibraries ", libraries, notes);
 }
 

@@ -21,9 +21,12 @@ struct InspectOptions {
 
 std::string_view kind_word(formats::CheckpointKind kind) {
   switch (kind) {
-    case formats::CheckpointKind::kHuggingFace: return "huggingface";
-    case formats::CheckpointKind::kGguf: return "gguf";
-    case formats::CheckpointKind::kPacked: return "packed";
+    case formats::CheckpointKind::kHuggingFace:
+      return "huggingface";
+    case formats::CheckpointKind::kGguf:
+      return "gguf";
+    case formats::CheckpointKind::kPacked:
+      return "packed";
   }
   return "?";
 }
@@ -41,7 +44,8 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path) {
   out["block_linear_parameters"] = count.block_linears;
   out["embedding_parameters"] = count.embeddings;
   out["tensor_bytes"] = checkpoint->tensor_bytes();
-  out["bits_per_weight"] = 8.0 * static_cast<double>(checkpoint->tensor_bytes()) / static_cast<double>(count.total());
+  out["bits_per_weight"] =
+      8.0 * static_cast<double>(checkpoint->tensor_bytes()) / static_cast<double>(count.total());
   out["num_hidden_layers"] = c.num_hidden_layers;
   out["hidden_size"] = c.hidden_size;
   out["intermediate_size"] = c.intermediate_size;
@@ -70,7 +74,10 @@ ordered_json inspect_safetensors(const std::filesystem::path& path, bool with_te
   ordered_json tensors = ordered_json::array();
   for (const io::TensorInfo& tensor : file.tensors()) {
     bytes += static_cast<std::int64_t>(tensor.size);
-    tensors.push_back({{"name", tensor.name}, {"dtype", to_string(tensor.dtype)}, {"shape", tensor.shape}, {"bytes", tensor.size}});
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", to_string(tensor.dtype)},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.size}});
   }
   out["tensor_count"] = file.tensors().size();
   out["tensor_bytes"] = bytes;
@@ -82,7 +89,8 @@ ordered_json inspect_safetensors(const std::filesystem::path& path, bool with_te
 
 ordered_json inspect(const InspectOptions& options) {
   const std::filesystem::path path = options.path;
-  if (!std::filesystem::exists(path)) fail(ErrorKind::kNotFound, "cli.inspect", options.path, ": no such file or directory");
+  if (!std::filesystem::exists(path))
+    fail(ErrorKind::kNotFound, "cli.inspect", options.path, ": no such file or directory");
   const std::string extension = path.extension().string();
   if (std::filesystem::is_directory(path) || extension == ".gguf") return inspect_checkpoint(path);
   if (extension == ".safetensors") return inspect_safetensors(path, options.tensors || options.json);
@@ -91,7 +99,9 @@ ordered_json inspect(const InspectOptions& options) {
     out["recipe"] = recipe::to_json(recipe::load_recipe(options.path));
     return out;
   }
-  fail(ErrorKind::kUnsupported, "cli.inspect", options.path, ": '", extension, "' is no kind of file that crumb reads; expected a model directory, .gguf, .safetensors or a recipe .json");
+  fail(ErrorKind::kUnsupported, "cli.inspect", options.path, ": '", extension,
+       "' is no kind of file that crumb reads; expected a model directory, .gguf, .safetensors or a recipe "
+       ".json");
 }
 
 /// "key  value" lines; byte counts also in units that people read.
@@ -105,10 +115,12 @@ std::string as_text(const ordered_json& report) {
     if (key == "tensors") {
       shown = "";
       for (const auto& tensor : value) {
-        shown += cat("\n  ", tensor["name"].get<std::string>(), "  ", tensor["dtype"].get<std::string>(), " ", tensor["shape"].dump());
+        shown += cat("\n  ", tensor["name"].get<std::string>(), "  ", tensor["dtype"].get<std::string>(), " ",
+                     tensor["shape"].dump());
       }
     }
-    text += cat(text.empty() ? "" : "\n", key, std::string(key.size() < 26 ? 26 - key.size() : 1, ' '), " ", shown);
+    text += cat(text.empty() ? "" : "\n", key, std::string(key.size() < 26 ? 26 - key.size() : 1, ' '), " ",
+                shown);
   }
   return text;
 }
@@ -118,7 +130,8 @@ std::string as_text(const ordered_json& report) {
 void add_inspect(CLI::App& app, Action& action) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = app.add_subcommand("inspect", "what a model, a tensor file or a recipe holds");
-  command->add_option("path", options->path, "model directory, .gguf, .safetensors or recipe .json")->required();
+  command->add_option("path", options->path, "model directory, .gguf, .safetensors or recipe .json")
+      ->required();
   command->add_flag("--tensors", options->tensors, "list the tensors of a .safetensors file");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &action] {

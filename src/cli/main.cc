@@ -1,4 +1,5 @@
-// The program: one file per command beside this one. Errors end here, as one sentence on standard error and an exit code of their kind.
+// The program: one file per command beside this one. Errors end here, as one sentence on standard error and
+// an exit code of their kind.
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -96,16 +97,23 @@ int main(int argc, char** argv) {
   } catch (const crumb::Error& error) {
     return report(error.kind(), error.what());
   } catch (const std::bad_alloc&) {
-    return report(ErrorKind::kOutOfMemory, "[cli] memory: an allocation failed; fewer samples, shorter windows or a smaller batch need less");
+    return report(
+        ErrorKind::kOutOfMemory,
+        "[cli] memory: an allocation failed; fewer samples, shorter windows or a smaller batch need less");
   } catch (const std::filesystem::filesystem_error& error) {
     return report(ErrorKind::kIo, crumb::cat("[cli] ", error.what()));
   } catch (const std::exception& error) {
     // libtorch reports a failed allocation with a type of its own, which this file does not know.
     const std::string_view what = error.what();
-    const bool memory = what.find("can't allocate memory") != std::string_view::npos || what.find("out of memory") != std::string_view::npos;
+    const bool memory = what.find("can't allocate memory") != std::string_view::npos ||
+                        what.find("out of memory") != std::string_view::npos;
     const std::string_view first_line = what.substr(0, what.find('\n'));
-    if (memory) return report(ErrorKind::kOutOfMemory, crumb::cat("[cli] memory: ", first_line, "; fewer samples, shorter windows or a smaller batch need less"));
-    std::fprintf(stderr, "error: [cli] internal: %.*s; this is a fault of crumb, please report it\n", static_cast<int>(first_line.size()), first_line.data());
+    if (memory)
+      return report(ErrorKind::kOutOfMemory,
+                    crumb::cat("[cli] memory: ", first_line,
+                               "; fewer samples, shorter windows or a smaller batch need less"));
+    std::fprintf(stderr, "error: [cli] internal: %.*s; this is a fault of crumb, please report it\n",
+                 static_cast<int>(first_line.size()), first_line.data());
     return 1;
   }
 }

@@ -9,8 +9,10 @@
 namespace crumb::cli {
 
 void print_line(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fputc('\n', stdout) == EOF || std::fflush(stdout) != 0) {
-    fail(ErrorKind::kIo, "cli.output", "standard output: ", std::strerror(errno), "; the result was not written");
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fputc('\n', stdout) == EOF ||
+      std::fflush(stdout) != 0) {
+    fail(ErrorKind::kIo, "cli.output", "standard output: ", std::strerror(errno),
+         "; the result was not written");
   }
 }
 

@@ -26,7 +26,8 @@ int list_recipes(const RecipesOptions& options) {
                     {"paper", r.card.paper},
                     {"expects", r.card.expects},
                     {"cost", r.card.cost}});
-    text += cat(text.empty() ? "" : "\n", name, name == recipe::kDefaultRecipe ? " (default)" : "", "\n  ", r.card.description);
+    text += cat(text.empty() ? "" : "\n", name, name == recipe::kDefaultRecipe ? " (default)" : "", "\n  ",
+                r.card.description);
   }
   if (options.json) {
     print_json({{"recipes", rows}});
@@ -36,7 +37,8 @@ int list_recipes(const RecipesOptions& options) {
   return 0;
 }
 
-/// The resolved recipe as JSON, which is also a recipe file; after it, as comments to the reader, what each field means.
+/// The resolved recipe as JSON, which is also a recipe file; after it, as comments to the reader, what each
+/// field means.
 int show_recipe(const RecipesOptions& options) {
   const recipe::Recipe r = recipe::load_recipe(options.name, options.assignments);
   if (options.json) {
@@ -64,14 +66,18 @@ int show_recipe(const RecipesOptions& options) {
 
 void add_recipes(CLI::App& app, Action& action) {
   auto options = std::make_shared<RecipesOptions>();
-  CLI::App* command = app.add_subcommand("recipes", "list the built-in recipes, or show one with every field");
+  CLI::App* command =
+      app.add_subcommand("recipes", "list the built-in recipes, or show one with every field");
   command->require_subcommand(0, 1);
   command->add_flag("--json", options->json, "print one JSON object");
   CLI::App* list = command->add_subcommand("list", "names and descriptions (the default)");
   list->add_flag("--json", options->json, "print one JSON object");
-  CLI::App* show = command->add_subcommand("show", "every field of one recipe, defaults included; --json prints a recipe file");
+  CLI::App* show = command->add_subcommand(
+      "show", "every field of one recipe, defaults included; --json prints a recipe file");
   show->add_option("name", options->name, "a built-in name or a .json file")->required();
-  show->add_option("--set", options->assignments, "change a field first: path=value")->take_all()->allow_extra_args(false);
+  show->add_option("--set", options->assignments, "change a field first: path=value")
+      ->take_all()
+      ->allow_extra_args(false);
   show->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, show, &action] {
     const bool one = show->parsed();

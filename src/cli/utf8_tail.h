@@ -5,8 +5,8 @@
 
 namespace crumb::cli {
 
-/// Length of `text` without a last character whose bytes are not all there yet, and without a last replacement character (EF BF BD), which
-/// decoders put in the place of one.
+/// Length of `text` without a last character whose bytes are not all there yet, and without a last
+/// replacement character (EF BF BD), which decoders put in the place of one.
 inline std::size_t complete_utf8_length(std::string_view text) {
   while (text.size() >= 3 && text.substr(text.size() - 3) == "\xEF\xBF\xBD") text.remove_suffix(3);
   for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {

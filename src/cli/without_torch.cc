@@ -11,16 +11,23 @@ void add_stand_in(CLI::App& app, Action& action, const std::string& name, const 
   command->allow_extras();
   command->callback([name, &action] {
     action = [name]() -> int {
-      fail(ErrorKind::kUnsupported, "cli", "command '", name, "': this build has no torch; run scripts/setup.sh and build the release preset");
+      fail(ErrorKind::kUnsupported, "cli", "command '", name,
+           "': this build has no torch; run scripts/setup.sh and build the release preset");
     };
   });
 }
 
 }  // namespace
 
-void add_quantize(CLI::App& app, Action& action) { add_stand_in(app, action, "quantize", "train a model to few bits"); }
-void add_eval(CLI::App& app, Action& action) { add_stand_in(app, action, "eval", "perplexity and divergence"); }
-void add_generate(CLI::App& app, Action& action) { add_stand_in(app, action, "generate", "continue a prompt"); }
+void add_quantize(CLI::App& app, Action& action) {
+  add_stand_in(app, action, "quantize", "train a model to few bits");
+}
+void add_eval(CLI::App& app, Action& action) {
+  add_stand_in(app, action, "eval", "perplexity and divergence");
+}
+void add_generate(CLI::App& app, Action& action) {
+  add_stand_in(app, action, "generate", "continue a prompt");
+}
 
 }  // namespace crumb::cli
 #endif

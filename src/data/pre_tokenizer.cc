@@ -140,7 +140,7 @@ class PrefixSpace final : public PreTokenizerStep {
   void apply(Words& words) const override {
     for (std::string_view& word : words.words) {
       if (word.empty() || word.front() == ' ') continue;
-      words.arena.push_back(" " + std::string(word));
+      words.arena.emplace_back(1, ' ').append(word);
       word = words.arena.back();
     }
   }

@@ -23,7 +23,8 @@ double mean(const std::vector<double>& values) {
 
 /// Calls use(position, logits [V]) in parallel for the positions in [begin, end) of one forward pass.
 template <class Use>
-void for_positions(model::LanguageModel& model, std::span<const std::int32_t> ids, std::int64_t begin, std::int64_t end, const Use& use) {
+void for_positions(model::LanguageModel& model, std::span<const std::int32_t> ids, std::int64_t begin,
+                   std::int64_t end, const Use& use) {
   const auto vocabulary = static_cast<std::size_t>(model.vocab_size());
   std::int64_t expected = 0;
   model.forward(ids, [&](std::int64_t first, std::int64_t rows, std::span<const float> logits) {
@@ -58,11 +59,12 @@ double quantile(std::vector<double>& values, double q) {
   return below + (rank - static_cast<double>(low)) * (above - below);
 }
 
-Divergence divergence(model::LanguageModel& model, model::LanguageModel& reference, const data::TokenWindows& windows, const Progress& progress,
+Divergence divergence(model::LanguageModel& model, model::LanguageModel& reference,
+                      const data::TokenWindows& windows, const Progress& progress,
                       std::int64_t reference_bytes) {
   if (model.vocab_size() != reference.vocab_size()) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "model and reference: vocabularies of ", model.vocab_size(), " and ", reference.vocab_size(),
-         " tokens; expected the same; compare models of one family");
+    fail(ErrorKind::kInvalidArgument, kWhere, "model and reference: vocabularies of ", model.vocab_size(),
+         " and ", reference.vocab_size(), " tokens; expected the same; compare models of one family");
   }
   check_windows(model, windows, kWhere);
   check_windows(reference, windows, kWhere);
@@ -88,7 +90,8 @@ Divergence divergence(model::LanguageModel& model, model::LanguageModel& referen
       throw_if_interrupted(kWhere);
       const std::int64_t end = std::min(begin + slice, predictions);
       const auto kept_row = [&](std::int64_t position) {
-        return std::span<float>(kept).subspan(static_cast<std::size_t>(position - begin) * vocabulary, vocabulary);
+        return std::span<float>(kept).subspan(static_cast<std::size_t>(position - begin) * vocabulary,
+                                              vocabulary);
       };
       for_positions(reference, ids, begin, end, [&](std::int64_t position, std::span<const float> logits) {
         std::copy(logits.begin(), logits.end(), kept_row(position).begin());
@@ -112,10 +115,12 @@ Divergence divergence(model::LanguageModel& model, model::LanguageModel& referen
   }
   finish(result.model);
   finish(result.reference);
-  result.top1_agreement = static_cast<double>(std::count(same.begin(), same.end(), 1)) / static_cast<double>(same.size());
+  result.top1_agreement =
+      static_cast<double>(std::count(same.begin(), same.end(), 1)) / static_cast<double>(same.size());
   result.kl_mean = mean(kl);
   result.kl_p99 = quantile(kl, 0.99);
-  result.model.seconds = result.reference.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.model.seconds = result.reference.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
 

@@ -1,4 +1,5 @@
-// How far a model's predictions are from a reference model's, position by position: finer than two perplexities side by side.
+// How far a model's predictions are from a reference model's, position by position: finer than two
+// perplexities side by side.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
@@ -16,11 +17,13 @@ struct Divergence {
   double top1_agreement = 0;    // part of the positions where both put the same token first
 };
 
-/// Both models see every window; the L - 1 predicting positions count. The reference's logits of a slice of positions are kept (at most
-/// `reference_bytes`, at least one position) while the model runs; longer windows take several forward passes instead of more memory.
-/// Throws as perplexity(), and InvalidArgument when the vocabularies differ.
-Divergence divergence(model::LanguageModel& model, model::LanguageModel& reference, const data::TokenWindows& windows,
-                      const Progress& progress = {}, std::int64_t reference_bytes = std::int64_t{512} << 20);
+/// Both models see every window; the L - 1 predicting positions count. The reference's logits of a slice of
+/// positions are kept (at most `reference_bytes`, at least one position) while the model runs; longer windows
+/// take several forward passes instead of more memory. Throws as perplexity(), and InvalidArgument when the
+/// vocabularies differ.
+Divergence divergence(model::LanguageModel& model, model::LanguageModel& reference,
+                      const data::TokenWindows& windows, const Progress& progress = {},
+                      std::int64_t reference_bytes = std::int64_t{512} << 20);
 
 /// kl_mean, kl_p99, top1_agreement, reference_ppl, after the fields of the model's perplexity.
 nlohmann::ordered_json to_json(const Divergence& result);

@@ -19,27 +19,35 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::string_view to_string(StopReason reason) noexcept {
   switch (reason) {
-    case StopReason::kLength: return "length";
-    case StopReason::kEndOfSequence: return "end_of_sequence";
-    case StopReason::kContextFull: return "context_full";
-    case StopReason::kCallback: return "callback";
-    case StopReason::kInterrupted: return "interrupted";
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kEndOfSequence:
+      return "end_of_sequence";
+    case StopReason::kContextFull:
+      return "context_full";
+    case StopReason::kCallback:
+      return "callback";
+    case StopReason::kInterrupted:
+      return "interrupted";
   }
   return "?";
 }
 
-Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt, const GenerateOptions& options,
-                    const std::function<bool(std::int32_t)>& on_token) {
+Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt,
+                    const GenerateOptions& options, const std::function<bool(std::int32_t)>& on_token) {
   const auto length = static_cast<std::int64_t>(prompt.size());
-  if (length == 0) fail(ErrorKind::kInvalidArgument, kWhere, "prompt: no tokens; expected at least 1; give a text with -p");
-  if (options.max_tokens < 1) fail(ErrorKind::kInvalidArgument, kWhere, "max_tokens is ", options.max_tokens, "; expected at least 1");
+  if (length == 0)
+    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: no tokens; expected at least 1; give a text with -p");
+  if (options.max_tokens < 1)
+    fail(ErrorKind::kInvalidArgument, kWhere, "max_tokens is ", options.max_tokens, "; expected at least 1");
   if (length >= model.max_context()) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: ", length, " tokens; the model's context of ", model.max_context(),
-         " leaves no room for an answer; shorten the prompt");
+    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: ", length, " tokens; the model's context of ",
+         model.max_context(), " leaves no room for an answer; shorten the prompt");
   }
   for (const std::int32_t id : prompt) {
     if (id < 0 || id >= model.vocab_size()) {
-      fail(ErrorKind::kInvalidArgument, kWhere, "prompt: token id ", id, "; the model's vocabulary is ", model.vocab_size(), "; is this the right tokenizer?");
+      fail(ErrorKind::kInvalidArgument, kWhere, "prompt: token id ", id, "; the model's vocabulary is ",
+           model.vocab_size(), "; is this the right tokenizer?");
     }
   }
   Sampler sampler(options.sampler);

@@ -12,7 +12,7 @@
 namespace crumb::eval {
 
 struct GenerateOptions {
-  std::int64_t max_tokens = 128;       // new tokens
+  std::int64_t max_tokens = 128;  // new tokens
   SamplerOptions sampler;
   std::vector<std::int32_t> stop_ids;  // end of sequence; not part of the result
 };
@@ -27,9 +27,10 @@ struct Generation {
   double prompt_seconds = 0, seconds = 0;  // until the first logits, and in all
 };
 
-/// `on_token` sees each new token as it is chosen; false ends the generation. Ctrl-C ends it too, with what is there.
-/// Throws InvalidArgument for an empty prompt, ids outside the vocabulary, max_tokens < 1, or a prompt that fills the model's context.
-Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt, const GenerateOptions& options,
-                    const std::function<bool(std::int32_t)>& on_token = {});
+/// `on_token` sees each new token as it is chosen; false ends the generation. Ctrl-C ends it too, with what
+/// is there. Throws InvalidArgument for an empty prompt, ids outside the vocabulary, max_tokens < 1, or a
+/// prompt that fills the model's context.
+Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt,
+                    const GenerateOptions& options, const std::function<bool(std::int32_t)>& on_token = {});
 
 }  // namespace crumb::eval

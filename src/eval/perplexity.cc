@@ -14,19 +14,25 @@
 namespace crumb::eval {
 
 void check_windows(const model::LanguageModel& model, const data::TokenWindows& windows, const char* where) {
-  if (windows.rows < 1) fail(ErrorKind::kInvalidArgument, where, windows.source, ": no windows; expected at least 1; give a longer text or a shorter --context");
+  if (windows.rows < 1)
+    fail(ErrorKind::kInvalidArgument, where, windows.source,
+         ": no windows; expected at least 1; give a longer text or a shorter --context");
   if (windows.columns < 2) {
-    fail(ErrorKind::kInvalidArgument, where, windows.source, ": windows of ", windows.columns, " tokens; expected at least 2, one to read and one to predict");
+    fail(ErrorKind::kInvalidArgument, where, windows.source, ": windows of ", windows.columns,
+         " tokens; expected at least 2, one to read and one to predict");
   }
   if (windows.columns > model.max_context()) {
-    fail(ErrorKind::kInvalidArgument, where, windows.source, ": windows of ", windows.columns, " tokens; the model's context is ", model.max_context(),
-         "; give --context ", model.max_context(), " or less");
+    fail(ErrorKind::kInvalidArgument, where, windows.source, ": windows of ", windows.columns,
+         " tokens; the model's context is ", model.max_context(), "; give --context ", model.max_context(),
+         " or less");
   }
   const std::int64_t vocabulary = model.vocab_size();
   for (std::size_t i = 0; i < windows.ids.size(); ++i) {
     if (windows.ids[i] < 0 || windows.ids[i] >= vocabulary) {
-      fail(ErrorKind::kInvalidArgument, where, windows.source, ": token id ", windows.ids[i], " at window ", static_cast<std::int64_t>(i) / windows.columns,
-           ", position ", static_cast<std::int64_t>(i) % windows.columns, "; the model's vocabulary is ", vocabulary, "; is this the right tokenizer?");
+      fail(ErrorKind::kInvalidArgument, where, windows.source, ": token id ", windows.ids[i], " at window ",
+           static_cast<std::int64_t>(i) / windows.columns, ", position ",
+           static_cast<std::int64_t>(i) % windows.columns, "; the model's vocabulary is ", vocabulary,
+           "; is this the right tokenizer?");
     }
   }
 }
@@ -37,7 +43,8 @@ void finish(Perplexity& result) {
   result.ppl = std::exp(result.nll);
 }
 
-Perplexity perplexity(model::LanguageModel& model, const data::TokenWindows& windows, const Progress& progress) {
+Perplexity perplexity(model::LanguageModel& model, const data::TokenWindows& windows,
+                      const Progress& progress) {
   static constexpr char kWhere[] = "eval.perplexity";
   check_windows(model, windows, kWhere);
   const auto start = std::chrono::steady_clock::now();
@@ -58,16 +65,20 @@ Perplexity perplexity(model::LanguageModel& model, const data::TokenWindows& win
         for (std::int64_t r = begin; r < end; ++r) {
           const std::int64_t position = first + r;
           if (position >= predictions) continue;
-          const double loss = cross_entropy(logits.subspan(static_cast<std::size_t>(r) * vocabulary, vocabulary), ids[static_cast<std::size_t>(position) + 1]);
+          const double loss =
+              cross_entropy(logits.subspan(static_cast<std::size_t>(r) * vocabulary, vocabulary),
+                            ids[static_cast<std::size_t>(position) + 1]);
           if (!std::isfinite(loss)) {
-            fail(ErrorKind::kNumerics, kWhere, "window ", w, ", position ", position, ": the loss is ", loss, "; expected a finite number; the model's weights or its precision are at fault");
+            fail(ErrorKind::kNumerics, kWhere, "window ", w, ", position ", position, ": the loss is ", loss,
+                 "; expected a finite number; the model's weights or its precision are at fault");
           }
           losses[static_cast<std::size_t>(position)] = loss;
         }
       });
     });
     CRUMB_CHECK(expected == windows.columns);
-    result.window_nll.push_back(std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(predictions));
+    result.window_nll.push_back(std::accumulate(losses.begin(), losses.end(), 0.0) /
+                                static_cast<double>(predictions));
     if (progress) progress(w + 1, windows.rows);
   }
   finish(result);

@@ -1,4 +1,5 @@
-// Perplexity over non-overlapping windows, as EfficientQAT and its neighbors report it (arXiv:2407.11062; their test_ppl).
+// Perplexity over non-overlapping windows, as EfficientQAT and its neighbors report it (arXiv:2407.11062;
+// their test_ppl).
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -14,18 +15,20 @@ namespace crumb::eval {
 using Progress = std::function<void(std::int64_t done, std::int64_t total)>;
 
 struct Perplexity {
-  double nll = 0;                  // mean over windows of the mean cross-entropy of a window's L - 1 predictions, nats
-  double ppl = 0;                  // exp(nll); infinity when that overflows
+  double nll = 0;  // mean over windows of the mean cross-entropy of a window's L - 1 predictions, nats
+  double ppl = 0;  // exp(nll); infinity when that overflows
   std::vector<double> window_nll;  // one per window
   std::int64_t tokens = 0;         // predictions counted: windows * (L - 1)
   std::int64_t context = 0;        // L
   double seconds = 0;
 };
 
-/// Each window stands alone: positions start at 0, no BOS is added. Logits arrive in chunks, so tokens x vocabulary never exists at once.
-/// Throws InvalidArgument for no windows, L < 2, L above the model's context, or ids outside its vocabulary; Numerics for non-finite
-/// logits (window and position); Interrupted between windows after Ctrl-C.
-Perplexity perplexity(model::LanguageModel& model, const data::TokenWindows& windows, const Progress& progress = {});
+/// Each window stands alone: positions start at 0, no BOS is added. Logits arrive in chunks, so tokens x
+/// vocabulary never exists at once. Throws InvalidArgument for no windows, L < 2, L above the model's
+/// context, or ids outside its vocabulary; Numerics for non-finite logits (window and position); Interrupted
+/// between windows after Ctrl-C.
+Perplexity perplexity(model::LanguageModel& model, const data::TokenWindows& windows,
+                      const Progress& progress = {});
 
 /// Fills nll and ppl from window_nll.
 void finish(Perplexity& result);

@@ -16,10 +16,12 @@ struct SamplerOptions {
   std::uint64_t seed = 0;
 };
 
-/// Applies temperature, then top-k, then top-p, then draws. The sequence depends only on the logits and the seed; equal logits rank by id.
+/// Applies temperature, then top-k, then top-p, then draws. The sequence depends only on the logits and the
+/// seed; equal logits rank by id.
 class Sampler {
  public:
-  /// Throws InvalidArgument for a negative or non-finite temperature, a negative top_k, or top_p outside (0, 1].
+  /// Throws InvalidArgument for a negative or non-finite temperature, a negative top_k, or top_p outside (0,
+  /// 1].
   explicit Sampler(const SamplerOptions& options);
   /// `logits` [V]. Throws Numerics when one is NaN or +infinity, or all are -infinity.
   std::int32_t next(std::span<const float> logits);

@@ -1,4 +1,5 @@
-// What logits say about one position. Sums are f64 over f32 exponentials: exact to about 1e-7 relative for any vocabulary.
+// What logits say about one position. Sums are f64 over f32 exponentials: exact to about 1e-7 relative for
+// any vocabulary.
 #pragma once
 #include <cstdint>
 #include <span>

@@ -20,8 +20,11 @@ struct Features {
   bool avx2 = false, avx512 = false, avx512_bf16 = false, amx = false;
 };
 
-// Linux hands out AMX state on request only: arch_prctl(ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18).
-bool amx_permitted() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+// Linux hands out AMX state on request only: arch_prctl(ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA =
+// 18).
+bool amx_permitted() {
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+}
 
 Features detect() {
   Features f;
@@ -34,7 +37,8 @@ Features detect() {
   const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return f;
   f.avx2 = ymm && fma && f16c && (b >> 5 & 1);
-  f.avx512 = f.avx2 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);  // F, DQ, BW, VL
+  f.avx512 =
+      f.avx2 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);  // F, DQ, BW, VL
   const bool amx_bf16 = d >> 22 & 1, amx_tile = d >> 24 & 1;
   unsigned a1 = 0;
   if (__get_cpuid_count(7, 1, &a1, &b, &c, &d) != 0) f.avx512_bf16 = f.avx512 && (a1 >> 5 & 1);
@@ -48,24 +52,29 @@ Isa limit_from_environment() {
   for (const Isa isa : kAll) {
     if (to_string(isa) != word) continue;
     if (!machine_has(isa)) {
-      fail(ErrorKind::kUnsupported, "kernels.isa", "CRUMB_FORCE_ISA='", word, "': this machine lacks it; available: ", machine_isas(),
-           "; set one of these or unset it");
+      fail(ErrorKind::kUnsupported, "kernels.isa", "CRUMB_FORCE_ISA='", word,
+           "': this machine lacks it; available: ", machine_isas(), "; set one of these or unset it");
     }
     return isa;
   }
-  fail(ErrorKind::kInvalidArgument, "kernels.isa", "CRUMB_FORCE_ISA='", word, "': no such instruction set; available: ", machine_isas(),
-       "; set one of these or unset it");
+  fail(ErrorKind::kInvalidArgument, "kernels.isa", "CRUMB_FORCE_ISA='", word,
+       "': no such instruction set; available: ", machine_isas(), "; set one of these or unset it");
 }
 
 }  // namespace
 
 std::string_view to_string(Isa isa) noexcept {
   switch (isa) {
-    case Isa::kRef: return "ref";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx512Bf16: return "avx512_bf16";
-    case Isa::kAmx: return "amx";
+    case Isa::kRef:
+      return "ref";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
+    case Isa::kAmx:
+      return "amx";
   }
   return "?";
 }
@@ -73,11 +82,16 @@ std::string_view to_string(Isa isa) noexcept {
 bool machine_has(Isa isa) noexcept {
   static const Features features = detect();
   switch (isa) {
-    case Isa::kRef: return true;
-    case Isa::kAvx2: return features.avx2;
-    case Isa::kAvx512: return features.avx512;
-    case Isa::kAvx512Bf16: return features.avx512_bf16;
-    case Isa::kAmx: return features.amx;
+    case Isa::kRef:
+      return true;
+    case Isa::kAvx2:
+      return features.avx2;
+    case Isa::kAvx512:
+      return features.avx512;
+    case Isa::kAvx512Bf16:
+      return features.avx512_bf16;
+    case Isa::kAmx:
+      return features.amx;
   }
   return false;
 }
@@ -89,9 +103,13 @@ Isa isa_limit() {
   return from_environment;
 }
 
-void set_isa_limit(Isa limit) noexcept { limit_by_call.store(static_cast<int>(limit), std::memory_order_relaxed); }
+void set_isa_limit(Isa limit) noexcept {
+  limit_by_call.store(static_cast<int>(limit), std::memory_order_relaxed);
+}
 
-bool usable(Isa isa) { return isa <= isa_limit() && machine_has(isa); }
+bool usable(Isa isa) {
+  return isa <= isa_limit() && machine_has(isa);
+}
 
 std::string machine_isas() {
   std::string text;

@@ -5,8 +5,8 @@
 
 namespace crumb::kernels {
 
-/// In rising order: CRUMB_FORCE_ISA=x and set_isa_limit(x) allow everything up to x. No processor is assumed to have all that lies below its
-/// best one: each is asked for by itself.
+/// In rising order: CRUMB_FORCE_ISA=x and set_isa_limit(x) allow everything up to x. No processor is assumed
+/// to have all that lies below its best one: each is asked for by itself.
 enum class Isa {
   kRef,         // plain C++, compiled for the baseline processor
   kAvx2,        // AVX2, FMA, F16C
@@ -25,8 +25,9 @@ bool machine_has(Isa isa) noexcept;
 /// Throws through isa_limit().
 bool usable(Isa isa);
 
-/// The highest set that may be chosen: what set_isa_limit said, else the environment's CRUMB_FORCE_ISA, else kAmx.
-/// Throws InvalidArgument for an unknown name in CRUMB_FORCE_ISA and Unsupported for one that this machine lacks, with the list of the usable.
+/// The highest set that may be chosen: what set_isa_limit said, else the environment's CRUMB_FORCE_ISA, else
+/// kAmx. Throws InvalidArgument for an unknown name in CRUMB_FORCE_ISA and Unsupported for one that this
+/// machine lacks, with the list of the usable.
 Isa isa_limit();
 void set_isa_limit(Isa limit) noexcept;
 

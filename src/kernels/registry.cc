@@ -27,10 +27,12 @@ OperationInfo info(std::string operation, std::span<const Variant<Functions>> va
 }  // namespace
 
 std::vector<OperationInfo> list_operations() {
-  return {info("fake_quant", fake_quant_variants()), info("packed", packed_variants()),     info("rms_norm", rms_norm_variants()),
-          info("rope", rope_variants()),             info("swiglu", swiglu_variants()),     info("sgemm", sgemm_variants()),
-          info("attention", attention_variants()),   info("gemm_bf16", gemm_bf16_variants()), info("adamw", adamw_variants()),
-          info("mse", mse_variants()),               info("logits", logits_variants())};
+  return {info("fake_quant", fake_quant_variants()), info("packed", packed_variants()),
+          info("rms_norm", rms_norm_variants()),     info("rope", rope_variants()),
+          info("swiglu", swiglu_variants()),         info("sgemm", sgemm_variants()),
+          info("attention", attention_variants()),   info("gemm_bf16", gemm_bf16_variants()),
+          info("adamw", adamw_variants()),           info("mse", mse_variants()),
+          info("logits", logits_variants())};
 }
 
 }  // namespace crumb::kernels

@@ -8,7 +8,8 @@
 
 namespace crumb::kernels {
 
-/// `run` is a table of function pointers, the same type for all variants of an operation; nullptr where this build has no such variant.
+/// `run` is a table of function pointers, the same type for all variants of an operation; nullptr where this
+/// build has no such variant.
 template <class Functions>
 struct Variant {
   Isa isa;
@@ -24,7 +25,8 @@ const Variant<Functions>& choose(std::span<const Variant<Functions>> variants) {
   return variants.back();
 }
 
-/// One line of `crumb doctor`: an operation, the variants that this build has, and the one that would run now.
+/// One line of `crumb doctor`: an operation, the variants that this build has, and the one that would run
+/// now.
 struct OperationInfo {
   std::string operation;
   std::vector<Isa> built;  // best first

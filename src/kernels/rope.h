@@ -11,9 +11,9 @@ namespace crumb::kernels {
 ///
 ///   y[i] = x[i] c - x[i + R/2] s,   y[i + R/2] = x[i + R/2] c + x[i] s,   y[j] = x[j] for j >= R
 ///
-/// x         [B, T, H, D]  f32; tokens are `x_stride` floats apart, so that a slice of a wider projection can be taken
-/// cos, sin  [T, R/2]      f32, row 0 belongs to the first token given; R even, R <= D
-/// y (out)   [B, T, H, D]  tokens `y_stride` floats apart; may be x
+/// x         [B, T, H, D]  f32; tokens are `x_stride` floats apart, so that a slice of a wider projection can
+/// be taken cos, sin  [T, R/2]      f32, row 0 belongs to the first token given; R even, R <= D y (out)   [B,
+/// T, H, D]  tokens `y_stride` floats apart; may be x
 struct RopeArgs {
   const float* x;
   const float* cos;

@@ -10,7 +10,8 @@ namespace crumb::recipe {
 std::vector<std::string> built_in_names() {
   std::vector<std::string> names;
   for (const BuiltIn& recipe : built_in_recipes()) names.emplace_back(recipe.name);
-  std::stable_partition(names.begin(), names.end(), [](const std::string& name) { return name == kDefaultRecipe; });
+  std::stable_partition(names.begin(), names.end(),
+                        [](const std::string& name) { return name == kDefaultRecipe; });
   return names;
 }
 

@@ -1,4 +1,5 @@
-// The words of each recipe choice, in one table per enum: to_string, parsing and the schema's lists all read it.
+// The words of each recipe choice, in one table per enum: to_string, parsing and the schema's lists all read
+// it.
 #pragma once
 #include <array>
 #include <string_view>
@@ -13,15 +14,17 @@ struct EnumWords;
 
 template <>
 struct EnumWords<InitMethod> {
-  static constexpr std::array kAll = {std::pair{InitMethod::kMinMax, std::string_view("minmax")},
-                                      std::pair{InitMethod::kClipSearch, std::string_view("clip_search")},
-                                      std::pair{InitMethod::kClipSearchActivation, std::string_view("clip_search_activation")}};
+  static constexpr std::array kAll = {
+      std::pair{InitMethod::kMinMax, std::string_view("minmax")},
+      std::pair{InitMethod::kClipSearch, std::string_view("clip_search")},
+      std::pair{InitMethod::kClipSearchActivation, std::string_view("clip_search_activation")}};
 };
 template <>
 struct EnumWords<Selection> {
-  static constexpr std::array kAll = {std::pair{Selection::kRandomDocuments, std::string_view("random_documents")},
-                                      std::pair{Selection::kSequential, std::string_view("sequential")},
-                                      std::pair{Selection::kShuffledChunks, std::string_view("shuffled_chunks")}};
+  static constexpr std::array kAll = {
+      std::pair{Selection::kRandomDocuments, std::string_view("random_documents")},
+      std::pair{Selection::kSequential, std::string_view("sequential")},
+      std::pair{Selection::kShuffledChunks, std::string_view("shuffled_chunks")}};
 };
 template <>
 struct EnumWords<StoreDtype> {

@@ -32,8 +32,12 @@ json parse_without_duplicates(std::string_view text, std::string_view subject) {
   } catch (const json::exception& error) {
     fail(ErrorKind::kCorrupt, "recipe", subject, ": not JSON: ", error.what());
   }
-  if (!duplicate.empty()) fail(ErrorKind::kCorrupt, "recipe", subject, ": key '", duplicate, "' appears twice in one object; keep one");
-  if (!value.is_object()) fail(ErrorKind::kInvalidArgument, "recipe", subject, ": holds a JSON ", value.type_name(), "; expected an object");
+  if (!duplicate.empty())
+    fail(ErrorKind::kCorrupt, "recipe", subject, ": key '", duplicate,
+         "' appears twice in one object; keep one");
+  if (!value.is_object())
+    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": holds a JSON ", value.type_name(),
+         "; expected an object");
   return value;
 }
 
@@ -60,15 +64,17 @@ std::vector<std::string> keys_of(std::string_view section) {
 
 void check_version(const json& value, std::string_view subject) {
   if (!value.is_number_integer() || value.get<std::int64_t>() < 1) {
-    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": recipe_version is ", value.dump(), "; expected a whole number from 1 to ", kRecipeVersion);
+    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": recipe_version is ", value.dump(),
+         "; expected a whole number from 1 to ", kRecipeVersion);
   }
   if (value.get<std::int64_t>() > kRecipeVersion) {
-    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": recipe_version is ", value.dump(), "; this crumb knows up to ", kRecipeVersion,
-         "; use a newer crumb");
+    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": recipe_version is ", value.dump(),
+         "; this crumb knows up to ", kRecipeVersion, "; use a newer crumb");
   }
 }
 
-/// The section and key of a path that no field has: a wrong section, a wrong key, or a key without its section.
+/// The section and key of a path that no field has: a wrong section, a wrong key, or a key without its
+/// section.
 std::string suggest_path(std::string_view path) {
   std::vector<std::string> paths, homes;
   for (const Field& field : fields()) {
@@ -89,7 +95,8 @@ Recipe parse_recipe(std::string_view text, std::string_view subject) {
   for (const auto& [section, body] : root.items()) {
     if (section == "recipe_version") continue;
     if (section == "name") {
-      if (!body.is_string()) fail(ErrorKind::kInvalidArgument, "recipe", subject, ": name is ", body.dump(), "; expected text");
+      if (!body.is_string())
+        fail(ErrorKind::kInvalidArgument, "recipe", subject, ": name is ", body.dump(), "; expected text");
       recipe.name = body.get<std::string>();
       continue;
     }
@@ -97,13 +104,17 @@ Recipe parse_recipe(std::string_view text, std::string_view subject) {
     if (keys.empty()) {
       std::vector<std::string> known = section_names();
       known.insert(known.end(), {"recipe_version", "name"});
-      fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", section, "'; ", did_you_mean(section, known));
+      fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", section, "'; ",
+           did_you_mean(section, known));
     }
-    if (!body.is_object()) fail(ErrorKind::kInvalidArgument, "recipe", subject, ": '", section, "' is ", body.dump(), "; expected an object");
+    if (!body.is_object())
+      fail(ErrorKind::kInvalidArgument, "recipe", subject, ": '", section, "' is ", body.dump(),
+           "; expected an object");
     for (const auto& [key, value] : body.items()) {
       const Field* field = find_field(cat(section, ".", key));
       if (field == nullptr) {
-        fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", key, "' in '", section, "'; ", did_you_mean(key, keys));
+        fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", key, "' in '", section, "'; ",
+             did_you_mean(key, keys));
       }
       assign(recipe, *field, value, subject);
     }
@@ -132,12 +143,14 @@ void set_field(Recipe& recipe, std::string_view assignment) {
   const std::size_t equals = assignment.find('=');
   const std::string subject = cat("--set ", assignment);
   if (equals == std::string_view::npos || equals == 0) {
-    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": no '='; expected path=value, for example block_ap.epochs=3");
+    fail(ErrorKind::kInvalidArgument, "recipe", subject,
+         ": no '='; expected path=value, for example block_ap.epochs=3");
   }
   const std::string_view path = assignment.substr(0, equals);
   const std::string word(assignment.substr(equals + 1));
   const Field* field = find_field(path);
-  if (field == nullptr) fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", path, "'; ", suggest_path(path));
+  if (field == nullptr)
+    fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", path, "'; ", suggest_path(path));
   json value = word;
   if (field->type != FieldType::kText && field->type != FieldType::kChoice) {
     json parsed = json::parse(word, nullptr, false);
@@ -151,26 +164,31 @@ void check_recipe(const Recipe& recipe) {
     fail(ErrorKind::kInvalidArgument, "recipe", recipe.name.empty() ? "recipe" : recipe.name, ": ", parts...);
   };
   const Weights& w = recipe.weights;
-  if (w.group_size == 0) reject("weights.group_size is 0; expected a positive number, or -1 for one group per row");
+  if (w.group_size == 0)
+    reject("weights.group_size is 0; expected a positive number, or -1 for one group per row");
   quant::check_spec(w.spec(), w.group_size == -1 ? 1 : w.group_size, "weights");
 
   const Calibration& c = recipe.calibration;
   const BlockAp& b = recipe.block_ap;
-  if (c.corpus.empty()) reject("calibration.corpus is empty; expected a file, self, wikitext2, c4 or redpajama");
+  if (c.corpus.empty())
+    reject("calibration.corpus is empty; expected a file, self, wikitext2, c4 or redpajama");
   if (b.enabled && c.samples % b.batch != 0) {
-    reject("calibration.samples ", c.samples, " is no multiple of block_ap.batch ", b.batch, "; every step needs a whole batch");
+    reject("calibration.samples ", c.samples, " is no multiple of block_ap.batch ", b.batch,
+           "; every step needs a whole batch");
   }
   if (b.enabled && c.validation_samples % b.batch != 0) {
-    reject("calibration.validation_samples ", c.validation_samples, " is no multiple of block_ap.batch ", b.batch,
-           "; every measurement needs a whole batch");
+    reject("calibration.validation_samples ", c.validation_samples, " is no multiple of block_ap.batch ",
+           b.batch, "; every measurement needs a whole batch");
   }
   const E2eQp& e = recipe.e2e_qp;
   if (e.enabled && e.steps == 0 && e.samples % (e.batch * e.accumulation) != 0) {
-    reject("e2e_qp.samples ", e.samples, " is no multiple of e2e_qp.batch ", e.batch, " x e2e_qp.accumulation ", e.accumulation,
+    reject("e2e_qp.samples ", e.samples, " is no multiple of e2e_qp.batch ", e.batch,
+           " x e2e_qp.accumulation ", e.accumulation,
            ", and e2e_qp.steps is 0 (one pass); change one of them");
   }
   if (e.enabled && e.samples < e.batch) {
-    reject("e2e_qp.samples ", e.samples, " is less than e2e_qp.batch ", e.batch, "; a micro-batch would hold a window twice");
+    reject("e2e_qp.samples ", e.samples, " is less than e2e_qp.batch ", e.batch,
+           "; a micro-batch would hold a window twice");
   }
 }
 
@@ -187,7 +205,8 @@ Recipe load_recipe(const std::string& name_or_path, const std::vector<std::strin
     std::ifstream file(path, std::ios::binary);
     if (!std::filesystem::is_regular_file(path) || !file) {
       const std::string nearest = nearest_word(name_or_path, names);
-      fail(ErrorKind::kNotFound, "recipe.load", "'", name_or_path, "': neither a built-in recipe nor a readable file; ",
+      fail(ErrorKind::kNotFound, "recipe.load", "'", name_or_path,
+           "': neither a built-in recipe nor a readable file; ",
            nearest.empty() ? "" : cat("did you mean '", nearest, "'? "), "built in: ", join(names, ", "));
     }
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};

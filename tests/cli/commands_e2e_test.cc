@@ -32,17 +32,20 @@ class Commands : public ::testing::Test {
   }
 
   Ran quantize(const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> arguments = {"quantize", model_, "-o", out_, "--calib", tokens_, "--eval", tokens_ + ":val", "--eval-context", "32", "--device", "cpu",
-                                          "--threads", "1", "--json"};
-    for (const char* set : {"calibration.samples=8", "calibration.validation_samples=2", "calibration.tokens=32", "e2e_qp.samples=4", "e2e_qp.tokens=32",
-                            "e2e_qp.steps=4"}) {
+    std::vector<std::string> arguments = {
+        "quantize",       model_, "-o",       out_,  "--calib",   tokens_, "--eval", tokens_ + ":val",
+        "--eval-context", "32",   "--device", "cpu", "--threads", "1",     "--json"};
+    for (const char* set :
+         {"calibration.samples=8", "calibration.validation_samples=2", "calibration.tokens=32",
+          "e2e_qp.samples=4", "e2e_qp.tokens=32", "e2e_qp.steps=4"}) {
       arguments.insert(arguments.end(), {"--set", set});
     }
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program(arguments);
   }
   Ran eval(const std::string& model, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> arguments = {"eval", model, "--tokens", tokens_ + ":val", "--device", "cpu", "--threads", "1", "--json"};
+    std::vector<std::string> arguments = {"eval", model,       "--tokens", tokens_ + ":val", "--device",
+                                          "cpu",  "--threads", "1",        "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program(arguments);
   }
@@ -68,13 +71,16 @@ TEST_F(Commands, QuantizeWritesADirectoryWhoseReportAndPerplexityAgreeWithEval) 
   for (const auto& row : report["stages"]) rows[row["stage"].get<std::string>()] = row;
   for (const char* stage : {"fp", "block_ap", "e2e_qp"}) {
     ASSERT_TRUE(rows.contains(stage)) << report["stages"].dump();
-    for (const char* key : {"ppl", "bits_per_weight", "file_bytes", "seconds", "peak_rss_bytes"}) EXPECT_TRUE(rows[stage][key].is_number()) << stage << " " << key;
+    for (const char* key : {"ppl", "bits_per_weight", "file_bytes", "seconds", "peak_rss_bytes"})
+      EXPECT_TRUE(rows[stage][key].is_number()) << stage << " " << key;
   }
-  // The same windows and weights; only the order of f32 sums may differ (packed products against dequantized ones).
+  // The same windows and weights; only the order of f32 sums may differ (packed products against dequantized
+  // ones).
   const json fp = json::parse(eval(model_).out), packed = json::parse(eval(out_).out);
   EXPECT_NEAR(fp["ppl"].get<double>() / rows["fp"]["ppl"].get<double>(), 1, 1e-4);
   EXPECT_NEAR(packed["ppl"].get<double>() / rows["e2e_qp"]["ppl"].get<double>(), 1, 1e-4);
-  EXPECT_GT(std::abs(packed["nll"].get<double>() - fp["nll"].get<double>()), 1e-3) << "two bits must leave a trace, or this compares a model with itself";
+  EXPECT_GT(std::abs(packed["nll"].get<double>() - fp["nll"].get<double>()), 1e-3)
+      << "two bits must leave a trace, or this compares a model with itself";
   EXPECT_EQ(fp["context"], 32);
   EXPECT_EQ(fp["windows"], 2);
   EXPECT_EQ(fp["tokens"], 62);
@@ -97,7 +103,8 @@ TEST_F(Commands, EvalMeasuresTheDistanceToAReference) {
 
 TEST_F(Commands, GenerateRepeatsWithTheSeed) {
   const auto generate = [&](const std::string& seed) {
-    const Ran ran = run_program({"generate", model_, "-p", "Hello", "-n", "12", "--temperature", "1", "--top-p", "1", "--seed", seed, "--device", "cpu", "--json"});
+    const Ran ran = run_program({"generate", model_, "-p", "Hello", "-n", "12", "--temperature", "1",
+                                 "--top-p", "1", "--seed", seed, "--device", "cpu", "--json"});
     EXPECT_EQ(ran.exit_code, 0) << ran.err;
     return json::parse(ran.out);
   };

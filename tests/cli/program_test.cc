@@ -39,7 +39,8 @@ TEST(Program, PrintsItsVersion) {
 TEST(Program, HelpNamesEveryCommand) {
   const Ran ran = run_program({"--help"});
   EXPECT_EQ(ran.exit_code, 0);
-  for (const char* command : {"quantize", "eval", "generate", "inspect", "recipes", "doctor"}) EXPECT_THAT(ran.out, HasSubstr(command));
+  for (const char* command : {"quantize", "eval", "generate", "inspect", "recipes", "doctor"})
+    EXPECT_THAT(ran.out, HasSubstr(command));
 }
 
 TEST(Program, RefusesUnknownWordsWithTheNearestOne) {
@@ -63,7 +64,8 @@ TEST(Program, ReportsAResultThatCannotBeWritten) {
 }
 
 TEST(RecipesCommand, ListsTheBuiltInsWithTheDefaultFirst) {
-  for (const auto& arguments : {std::vector<std::string>{"recipes", "--json"}, std::vector<std::string>{"recipes", "list", "--json"}}) {
+  for (const auto& arguments : {std::vector<std::string>{"recipes", "--json"},
+                                std::vector<std::string>{"recipes", "list", "--json"}}) {
     const Ran ran = run_program(arguments);
     EXPECT_EQ(ran.exit_code, 0);
     EXPECT_EQ(ran.err, "");
@@ -75,7 +77,8 @@ TEST(RecipesCommand, ListsTheBuiltInsWithTheDefaultFirst) {
 
 TEST(RecipesCommand, WhatItShowsIsARecipeFile) {
   const test::TempDir folder;
-  const Ran shown = run_program({"recipes", "show", "efficientqat-w3g64", "--set", "block_ap.epochs=9", "--json"});
+  const Ran shown =
+      run_program({"recipes", "show", "efficientqat-w3g64", "--set", "block_ap.epochs=9", "--json"});
   ASSERT_EQ(shown.exit_code, 0) << shown.err;
   std::ofstream(folder / "mine.json") << shown.out;
   const Ran again = run_program({"recipes", "show", (folder / "mine.json").string(), "--json"});
@@ -85,8 +88,10 @@ TEST(RecipesCommand, WhatItShowsIsARecipeFile) {
 }
 
 TEST(RecipesCommand, SaysWhatIsWrong) {
-  expect_error(run_program({"recipes", "show", "efficientqat-w2g46"}), 3, "did you mean 'efficientqat-w2g64'?");
-  expect_error(run_program({"recipes", "show", "rtn-w2g64", "--set", "weights.group-size=32"}), 2, "did you mean 'weights.group_size'?");
+  expect_error(run_program({"recipes", "show", "efficientqat-w2g46"}), 3,
+               "did you mean 'efficientqat-w2g64'?");
+  expect_error(run_program({"recipes", "show", "rtn-w2g64", "--set", "weights.group-size=32"}), 2,
+               "did you mean 'weights.group_size'?");
 }
 
 TEST(DoctorCommand, ReportsWhatAScriptNeeds) {
@@ -105,7 +110,8 @@ TEST(DoctorCommand, ReportsWhatAScriptNeeds) {
 TEST(InspectCommand, ListsTheTensorsOfASafetensorsFile) {
   const test::TempDir folder;
   const std::string path = (folder / "a.safetensors").string();
-  io::write_safetensors(path, {{"w", DType::kF32, {2, 3}, [] { return std::vector<std::byte>(24); }}}, {{"origin", "test"}});
+  io::write_safetensors(path, {{"w", DType::kF32, {2, 3}, [] { return std::vector<std::byte>(24); }}},
+                        {{"origin", "test"}});
   const Ran ran = run_program({"inspect", path, "--json"});
   ASSERT_EQ(ran.exit_code, 0) << ran.err;
   const auto json = nlohmann::json::parse(ran.out);

@@ -19,9 +19,11 @@ struct Ran {
 };
 
 /// No shell in between. `program` defaults to the one built beside the tests.
-inline Ran run_program(std::vector<std::string> arguments, const std::string& stdout_path = "", const std::string& program = CRUMB_BINARY) {
+inline Ran run_program(std::vector<std::string> arguments, const std::string& stdout_path = "",
+                       const std::string& program = CRUMB_BINARY) {
   const TempDir folder;
-  const std::string out = stdout_path.empty() ? (folder / "out").string() : stdout_path, err = (folder / "err").string();
+  const std::string out = stdout_path.empty() ? (folder / "out").string() : stdout_path,
+                    err = (folder / "err").string();
   arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
   for (std::string& word : arguments) argv.push_back(word.data());
@@ -39,7 +41,8 @@ inline Ran run_program(std::vector<std::string> arguments, const std::string& st
     std::ifstream file(path, std::ios::binary);
     return std::string{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   };
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, stdout_path.empty() ? text_of(out) : "", text_of(err)};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, stdout_path.empty() ? text_of(out) : "",
+          text_of(err)};
 }
 
 }  // namespace crumb::test

@@ -18,12 +18,14 @@ data::TokenWindows counting(std::int64_t rows, std::int64_t columns, std::int32_
   data::TokenWindows w;
   w.rows = rows;
   w.columns = columns;
-  for (std::int64_t i = 0; i < rows * columns; ++i) w.ids.push_back(static_cast<std::int32_t>(i * 5 % vocabulary));
+  for (std::int64_t i = 0; i < rows * columns; ++i)
+    w.ids.push_back(static_cast<std::int32_t>(i * 5 % vocabulary));
   return w;
 }
 
 const FakeModel::Formula kWavy = [](std::span<const std::int32_t> context, std::int32_t next) {
-  return 3 * std::sin(static_cast<float>(context.size() * 7 + static_cast<std::size_t>(next)) + static_cast<float>(context.front()));
+  return 3 * std::sin(static_cast<float>(context.size() * 7 + static_cast<std::size_t>(next)) +
+                      static_cast<float>(context.front()));
 };
 
 TEST(Divergence, OfAModelToItselfIsZero) {
@@ -34,8 +36,9 @@ TEST(Divergence, OfAModelToItselfIsZero) {
   EXPECT_EQ(d.model.nll, d.reference.nll);
 }
 
-// Two tokens: reference p = (3/4, 1/4), model q = (1/4, 3/4): KL = 3/4 ln 3 - 1/4 ln 3 = 1/2 ln 3. In the other direction it would be
-// the same, so the second case takes q = (1/2, 1/2): KL(p || q) = ln 2 - H(p), KL(q || p) is not that.
+// Two tokens: reference p = (3/4, 1/4), model q = (1/4, 3/4): KL = 3/4 ln 3 - 1/4 ln 3 = 1/2 ln 3. In the
+// other direction it would be the same, so the second case takes q = (1/2, 1/2): KL(p || q) = ln 2 - H(p),
+// KL(q || p) is not that.
 TEST(Divergence, MatchesTheClosedFormInTheRightDirection) {
   FakeModel p(2, 32, [](auto, std::int32_t next) { return next == 0 ? std::log(3.0f) : 0.0f; });
   FakeModel swapped(2, 32, [](auto, std::int32_t next) { return next == 1 ? std::log(3.0f) : 0.0f; });
@@ -54,16 +57,20 @@ TEST(Divergence, MatchesTheClosedFormInTheRightDirection) {
 // One position in 100 departs by a known divergence; the mean is a hundredth of it.
 TEST(Divergence, MeanAndPercentileSeeARareDeparture) {
   FakeModel flat(2, 200, [](auto, auto) { return 0.0f; });
-  FakeModel rare(2, 200, [](auto context, std::int32_t next) { return context.size() == 50 && next == 0 ? std::log(3.0f) : 0.0f; });
+  FakeModel rare(2, 200, [](auto context, std::int32_t next) {
+    return context.size() == 50 && next == 0 ? std::log(3.0f) : 0.0f;
+  });
   const double jump = -std::log(2.0) - 0.5 * std::log(0.75 * 0.25);
   const Divergence d = divergence(rare, flat, counting(1, 101, 2));
   EXPECT_NEAR(d.kl_mean, jump / 100, 1e-7);
-  EXPECT_NEAR(d.kl_p99, 0.01 * jump, 1e-7) << "rank 98.01 of 0 … 99: one hundredth of the way to the only large value";
+  EXPECT_NEAR(d.kl_p99, 0.01 * jump, 1e-7)
+      << "rank 98.01 of 0 … 99: one hundredth of the way to the only large value";
 }
 
 TEST(Divergence, DoesNotDependOnTheMemoryItMayUse) {
   FakeModel model(11, 32, kWavy, 4);
-  FakeModel reference(11, 32, [](auto context, std::int32_t next) { return kWavy(context, next + 1); }, 5);
+  FakeModel reference(
+      11, 32, [](auto context, std::int32_t next) { return kWavy(context, next + 1); }, 5);
   const auto windows = counting(2, 20, 11);
   const Divergence whole = divergence(model, reference, windows);
   EXPECT_EQ(model.forwards, 2);
@@ -84,7 +91,8 @@ TEST(Divergence, ReportsTheSamePerplexityAsPerplexity) {
   EXPECT_EQ(d.model.nll, perplexity(model, windows).nll);
   EXPECT_NEAR(d.reference.ppl, 11, 1e-5);
   const auto json = to_json(d);
-  for (const char* key : {"ppl", "kl_mean", "kl_p99", "top1_agreement", "reference_ppl"}) EXPECT_TRUE(json.contains(key)) << key;
+  for (const char* key : {"ppl", "kl_mean", "kl_p99", "top1_agreement", "reference_ppl"})
+    EXPECT_TRUE(json.contains(key)) << key;
 }
 
 TEST(Divergence, RefusesDifferentVocabularies) {

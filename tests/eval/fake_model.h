@@ -26,11 +26,14 @@ class FakeModel : public model::LanguageModel {
     for (std::int64_t first = 0; first < count; first += chunk_) {
       const std::int64_t rows = std::min(chunk_, count - first);
       std::vector<float> logits;
-      for (std::int64_t r = 0; r < rows; ++r) append_row(tokens.first(static_cast<std::size_t>(first + r + 1)), logits);
+      for (std::int64_t r = 0; r < rows; ++r)
+        append_row(tokens.first(static_cast<std::size_t>(first + r + 1)), logits);
       sink(first, rows, logits);
     }
   }
-  std::unique_ptr<model::Session> open_session(std::int64_t, std::int64_t capacity) override { return std::make_unique<FakeSession>(*this, capacity); }
+  std::unique_ptr<model::Session> open_session(std::int64_t, std::int64_t capacity) override {
+    return std::make_unique<FakeSession>(*this, capacity);
+  }
 
   int forwards = 0;
 

@@ -13,7 +13,9 @@ using Tokens = std::vector<std::int32_t>;
 
 /// Always continues with the last token + 1.
 FakeModel counter(std::int64_t context) {
-  return FakeModel(10, context, [](auto seen, std::int32_t next) { return next == (seen.back() + 1) % 10 ? 10.0f : 0.0f; });
+  return FakeModel(10, context, [](auto seen, std::int32_t next) {
+    return next == (seen.back() + 1) % 10 ? 10.0f : 0.0f;
+  });
 }
 
 GenerateOptions greedy(std::int64_t count, Tokens stops = {}) {

@@ -25,7 +25,8 @@ data::TokenWindows windows_of(std::int64_t rows, std::int64_t columns, std::vect
   return w;
 }
 
-// f32 logits of size x carry 2^-24 |x|; the f32 exponentials add 2^-23 relative to the sum: 1e-6 covers logits up to 8.
+// f32 logits of size x carry 2^-24 |x|; the f32 exponentials add 2^-23 relative to the sum: 1e-6 covers
+// logits up to 8.
 constexpr double kTolerance = 1e-6;
 
 TEST(Perplexity, OfUniformLogitsIsTheVocabularySize) {
@@ -37,9 +38,12 @@ TEST(Perplexity, OfUniformLogitsIsTheVocabularySize) {
   EXPECT_EQ(p.window_nll.size(), 2u);
 }
 
-// The logits favor next == current + 1 by log 9 over 3 tokens: p = 9 / 11 where the window counts up, 1 / 11 elsewhere.
+// The logits favor next == current + 1 by log 9 over 3 tokens: p = 9 / 11 where the window counts up, 1 / 11
+// elsewhere.
 TEST(Perplexity, IsTheExponentOfTheMeanOfWindowMeans) {
-  FakeModel model(3, 64, [](auto context, std::int32_t next) { return next == (context.back() + 1) % 3 ? std::log(9.0f) : 0.0f; });
+  FakeModel model(3, 64, [](auto context, std::int32_t next) {
+    return next == (context.back() + 1) % 3 ? std::log(9.0f) : 0.0f;
+  });
   const Perplexity p = perplexity(model, windows_of(2, 4, {0, 1, 2, 0, 0, 0, 1, 2}));
   const double hit = -std::log(9.0 / 11.0), miss = -std::log(1.0 / 11.0);
   EXPECT_NEAR(p.window_nll[0], hit, kTolerance);
@@ -51,7 +55,8 @@ TEST(Perplexity, IsTheExponentOfTheMeanOfWindowMeans) {
 
 TEST(Perplexity, DoesNotDependOnHowLogitsAreChunked) {
   const auto formula = [](std::span<const std::int32_t> context, std::int32_t next) {
-    return std::sin(static_cast<float>(context.size()) * 0.7f + static_cast<float>(next) + static_cast<float>(context.front()));
+    return std::sin(static_cast<float>(context.size()) * 0.7f + static_cast<float>(next) +
+                    static_cast<float>(context.front()));
   };
   const auto windows = windows_of(2, 7, {0, 5, 3, 2, 7, 1, 4, 6, 6, 1, 0, 2, 3, 3});
   FakeModel whole(8, 16, formula, 16), single(8, 16, formula, 1), three(8, 16, formula, 3);
@@ -62,7 +67,9 @@ TEST(Perplexity, DoesNotDependOnHowLogitsAreChunked) {
 
 TEST(Perplexity, ReportsNonFiniteLogitsWithWindowAndPosition) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    FakeModel model(4, 16, [=](auto context, std::int32_t next) { return context.size() == 3 && next == 2 ? bad : 0.0f; });
+    FakeModel model(4, 16, [=](auto context, std::int32_t next) {
+      return context.size() == 3 && next == 2 ? bad : 0.0f;
+    });
     try {
       perplexity(model, windows_of(1, 5, {0, 1, 2, 3, 0}));
       FAIL() << "non-finite logits were accepted";
@@ -74,7 +81,9 @@ TEST(Perplexity, ReportsNonFiniteLogitsWithWindowAndPosition) {
 }
 
 TEST(Perplexity, IgnoresTheLastPositionWhichPredictsNothing) {
-  FakeModel model(4, 16, [](auto context, auto) { return context.size() == 5 ? std::numeric_limits<float>::quiet_NaN() : 0.0f; });
+  FakeModel model(4, 16, [](auto context, auto) {
+    return context.size() == 5 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+  });
   EXPECT_NEAR(perplexity(model, windows_of(1, 5, {0, 1, 2, 3, 0})).ppl, 4.0, 4 * kTolerance);
 }
 
@@ -111,7 +120,8 @@ TEST(Perplexity, StopsBetweenWindowsWhenInterrupted) {
 TEST(Perplexity, PrintsTheFieldsThatScriptsRead) {
   FakeModel model(4, 4, [](auto, auto) { return 0.0f; });
   const auto json = to_json(perplexity(model, windows_of(1, 2, {0, 1})));
-  for (const char* key : {"ppl", "nll", "tokens", "windows", "context", "seconds"}) EXPECT_TRUE(json.contains(key)) << key;
+  for (const char* key : {"ppl", "nll", "tokens", "windows", "context", "seconds"})
+    EXPECT_TRUE(json.contains(key)) << key;
   EXPECT_EQ(json["windows"], 1);
 }
 

@@ -20,7 +20,8 @@ std::vector<double> frequencies(const SamplerOptions& options, int draws) {
   return share;
 }
 
-// 20000 draws: the standard deviation of a share is at most 0.5 / sqrt(20000) = 0.0035; five of them are 0.018.
+// 20000 draws: the standard deviation of a share is at most 0.5 / sqrt(20000) = 0.0035; five of them are
+// 0.018.
 constexpr int kDraws = 20000;
 constexpr double kSpread = 0.018;
 

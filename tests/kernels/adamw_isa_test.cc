@@ -13,7 +13,8 @@ struct State {
 };
 
 State state_of(std::int64_t count) {
-  State s{random_floats(count, 1, 0.05), random_floats(count, 2, 1e-3), random_floats(count, 3, 1e-3), random_floats(count, 4, 1e-6)};
+  State s{random_floats(count, 1, 0.05), random_floats(count, 2, 1e-3), random_floats(count, 3, 1e-3),
+          random_floats(count, 4, 1e-6)};
   for (float& x : s.v.span()) x = std::abs(x);
   if (count > 2) s.grad[1] = s.m[1] = s.v[1] = 0;
   return s;
@@ -26,9 +27,10 @@ TEST_P(AdamW, EveryVariantIsTheReferenceBitForBit) {
     for (const std::int64_t step : {1, 2, 1000}) {
       State actual = state_of(count), wanted = state_of(count);
       adamw_step(actual.w.data(), actual.grad.data(), actual.m.data(), actual.v.data(), count, step, options);
-      adamw_ref()->step(wanted.w.data(), wanted.grad.data(), wanted.m.data(), wanted.v.data(), count, adamw_coefficients(step, options));
-      ASSERT_TRUE(same_bits(actual.w.span(), wanted.w.span()) && same_bits(actual.m.span(), wanted.m.span()) &&
-                  same_bits(actual.v.span(), wanted.v.span()))
+      adamw_ref()->step(wanted.w.data(), wanted.grad.data(), wanted.m.data(), wanted.v.data(), count,
+                        adamw_coefficients(step, options));
+      ASSERT_TRUE(same_bits(actual.w.span(), wanted.w.span()) &&
+                  same_bits(actual.m.span(), wanted.m.span()) && same_bits(actual.v.span(), wanted.v.span()))
           << count << " step " << step;
       ASSERT_TRUE(actual.w.frame_intact() && actual.m.frame_intact() && actual.v.frame_intact());
       ASSERT_TRUE(same_bits(actual.grad.span(), wanted.grad.span()));
@@ -37,7 +39,8 @@ TEST_P(AdamW, EveryVariantIsTheReferenceBitForBit) {
   static_cast<void>(run);
 }
 
-// The same formulas in f64, for three steps; each step rounds w once to 2^-24 of its size and the update to some 2^-22 of its own.
+// The same formulas in f64, for three steps; each step rounds w once to 2^-24 of its size and the update to
+// some 2^-22 of its own.
 TEST_P(AdamW, FollowsTheFormulasInF64) {
   const AdamWOptions o{1e-3, 0.9, 0.999, 1e-8, 0.1};
   Floats w = random_floats(50, 1), m(50), v(50);
@@ -50,13 +53,17 @@ TEST_P(AdamW, FollowsTheFormulasInF64) {
       m64[i] = o.beta1 * m64[i] + (1 - o.beta1) * g;
       v64[i] = o.beta2 * v64[i] + (1 - o.beta2) * g * g;
       w64[i] = w64[i] * (1 - o.lr * o.weight_decay) -
-               o.lr * (m64[i] / (1 - std::pow(o.beta1, step))) / (std::sqrt(v64[i] / (1 - std::pow(o.beta2, step))) + o.eps);
-      ASSERT_NEAR(w[static_cast<std::int64_t>(i)], w64[i], step * (2 * kUnit * std::abs(w64[i]) + 64 * kUnit * o.lr)) << step << " " << i;
+               o.lr * (m64[i] / (1 - std::pow(o.beta1, step))) /
+                   (std::sqrt(v64[i] / (1 - std::pow(o.beta2, step))) + o.eps);
+      ASSERT_NEAR(w[static_cast<std::int64_t>(i)], w64[i],
+                  step * (2 * kUnit * std::abs(w64[i]) + 64 * kUnit * o.lr))
+          << step << " " << i;
     }
   }
 }
 
-// First step without decay: w moves by lr * sign(gradient), where eps is negligible; a zero gradient moves nothing.
+// First step without decay: w moves by lr * sign(gradient), where eps is negligible; a zero gradient moves
+// nothing.
 TEST_P(AdamW, FirstStepMovesByTheLearningRate) {
   Floats w(4), grad(4), m(4), v(4);
   const float gradients[] = {0.75f, -1.5f, 0.0f, 0.75f};
@@ -76,7 +83,8 @@ TEST_P(AdamW, SumOfSquaresIsF64AndDoesNotDependOnThreads) {
     const double one = sum_of_squares(x.data(), count);
     omp_set_num_threads(3);
     EXPECT_EQ(one, sum_of_squares(x.data(), count));
-    EXPECT_NEAR(one, static_cast<double>(wanted), 0x1p-53 * static_cast<double>(count) * static_cast<double>(wanted));
+    EXPECT_NEAR(one, static_cast<double>(wanted),
+                0x1p-53 * static_cast<double>(count) * static_cast<double>(wanted));
   }
 }
 

@@ -1,4 +1,5 @@
-// The AMX product on a software model of the tiles, for machines without them. It needs AVX-512 for the packing.
+// The AMX product on a software model of the tiles, for machines without them. It needs AVX-512 for the
+// packing.
 #pragma once
 #include "kernels/gemm_bf16.h"
 

@@ -19,7 +19,8 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const int bits : {2, 3, 4, 8}) {
     for (const std::int64_t group : {1, 3, 7, 8, 9, 16, 24, 32, 33, 64, 128}) {
-      for (const quant::Grid grid : {quant::Grid::kAsym, quant::Grid::kSignedSym}) all.push_back({5, 2 * group, {bits, group, grid}});
+      for (const quant::Grid grid : {quant::Grid::kAsym, quant::Grid::kSignedSym})
+        all.push_back({5, 2 * group, {bits, group, grid}});
     }
     all.push_back({3, 130, {bits, -1, quant::Grid::kAsym}});
   }
@@ -69,7 +70,8 @@ TEST_P(FakeQuant, ForwardIsTheScalarTruthBitForBit) {
     ASSERT_TRUE(actual.frame_intact());
     std::vector<std::uint16_t> bf16(static_cast<std::size_t>(c.n * c.k) + 1, 0xabcd);
     fake_quant_bf16(args_of(d, c), bf16.data());
-    for (std::int64_t i = 0; i < c.n * c.k; ++i) ASSERT_EQ(bf16[static_cast<std::size_t>(i)], float_to_bf16(wanted[i])) << i;
+    for (std::int64_t i = 0; i < c.n * c.k; ++i)
+      ASSERT_EQ(bf16[static_cast<std::size_t>(i)], float_to_bf16(wanted[i])) << i;
     ASSERT_EQ(bf16.back(), 0xabcd);
   }
 }
@@ -98,11 +100,14 @@ Sums sums_of(const Data& d, const Case& c) {
   Sums sums;
   double largest = 0;
   for (std::int64_t i = 0; i < c.n * c.spec.groups(c.k); ++i) {
-    const float s = quant::effective_scale(d.scale[i]), z = quant::effective_zero_point(d.zero_point[i], c.spec);
+    const float s = quant::effective_scale(d.scale[i]),
+                z = quant::effective_zero_point(d.zero_point[i], c.spec);
     double ds = 0, ds_abs = 0, dz = 0, dz_abs = 0;
     for (std::int64_t j = i * group; j < (i + 1) * group; ++j) {
-      const float t = d.w[j] / s, u = std::nearbyint(t) + z, q = std::clamp(u, 0.0f, static_cast<float>(c.spec.max_code()));
-      const double g = d.grad[j], term = g * (u == q ? static_cast<double>(std::nearbyint(t)) - t : static_cast<double>(q) - z);
+      const float t = d.w[j] / s, u = std::nearbyint(t) + z,
+                  q = std::clamp(u, 0.0f, static_cast<float>(c.spec.max_code()));
+      const double g = d.grad[j], term = g * (u == q ? static_cast<double>(std::nearbyint(t)) - t
+                                                     : static_cast<double>(q) - z);
       ds += term;
       ds_abs += std::abs(term);
       if (std::abs(term) > largest) {
@@ -128,8 +133,8 @@ TEST_P(FakeQuant, BackwardMatchesTheScalarTruth) {
     const Data d = data_of(c);
     const std::int64_t groups = c.n * c.spec.groups(c.k);
     Floats grad_w(c.n * c.k), ds(groups), dz(groups), wanted_w(c.n * c.k), wanted_s(groups), wanted_z(groups);
-    quant::fake_quant_backward(d.w.span(), d.scale.span(), d.zero_point.span(), d.grad.span(), c.n, c.k, c.spec, wanted_w.span(),
-                               wanted_s.span(), wanted_z.span());
+    quant::fake_quant_backward(d.w.span(), d.scale.span(), d.zero_point.span(), d.grad.span(), c.n, c.k,
+                               c.spec, wanted_w.span(), wanted_s.span(), wanted_z.span());
     fake_quant_backward(args_of(d, c), d.grad.data(), grad_w.data(), ds.data(), dz.data());
     ASSERT_TRUE(same_bits(grad_w.span(), wanted_w.span()));
     const Sums sums = sums_of(d, c);
@@ -161,7 +166,8 @@ TEST_P(FakeQuant, BitsDoNotDependOnThreads) {
   fake_quant_backward(args_of(d, c), d.grad.data(), grad_w.data(), ds.data(), dz.data());
   omp_set_num_threads(3);
   fake_quant_backward(args_of(d, c), d.grad.data(), grad_w3.data(), ds3.data(), dz3.data());
-  EXPECT_TRUE(same_bits(grad_w.span(), grad_w3.span()) && same_bits(ds.span(), ds3.span()) && same_bits(dz.span(), dz3.span()));
+  EXPECT_TRUE(same_bits(grad_w.span(), grad_w3.span()) && same_bits(ds.span(), ds3.span()) &&
+              same_bits(dz.span(), dz3.span()));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Tests that run once per instruction set, forced, and the buffers that catch reads and writes outside of what was given.
+// Tests that run once per instruction set, forced, and the buffers that catch reads and writes outside of
+// what was given.
 #pragma once
 #include <gtest/gtest.h>
 #include <omp.h>
@@ -21,7 +22,8 @@ namespace crumb::kernels::test {
 class ForcedIsa : public ::testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    if (!machine_has(GetParam())) GTEST_SKIP() << "this machine lacks " << to_string(GetParam()) << "; it has " << machine_isas();
+    if (!machine_has(GetParam()))
+      GTEST_SKIP() << "this machine lacks " << to_string(GetParam()) << "; it has " << machine_isas();
     set_isa_limit(GetParam());
   }
   void TearDown() override {
@@ -40,7 +42,9 @@ class ForcedIsa : public ::testing::TestWithParam<Isa> {
   int threads_ = omp_get_max_threads();
 };
 
-inline std::string isa_name(const ::testing::TestParamInfo<Isa>& info) { return std::string(to_string(info.param)); }
+inline std::string isa_name(const ::testing::TestParamInfo<Isa>& info) {
+  return std::string(to_string(info.param));
+}
 
 #define CRUMB_FOR_EACH_ISA(suite, ...) \
   INSTANTIATE_TEST_SUITE_P(Isa, suite, ::testing::Values(__VA_ARGS__), ::crumb::kernels::test::isa_name)
@@ -48,7 +52,8 @@ inline std::string isa_name(const ::testing::TestParamInfo<Isa>& info) { return 
 /// `count` floats at an address that is 4 modulo 64, with NaNs before and behind.
 class Floats {
  public:
-  explicit Floats(std::int64_t count, float value = 0) : count_(count), all_(static_cast<std::size_t>(count) + 2 * kPad + 16, kNan) {
+  explicit Floats(std::int64_t count, float value = 0)
+      : count_(count), all_(static_cast<std::size_t>(count) + 2 * kPad + 16, kNan) {
     const auto address = reinterpret_cast<std::uintptr_t>(all_.data() + kPad);
     first_ = kPad + (64 - address % 64) / 4 % 16 + 1;
     for (float& x : span()) x = value;
@@ -63,7 +68,8 @@ class Floats {
   /// Whether the NaNs around are still there.
   bool frame_intact() const {
     for (std::size_t i = 0; i < all_.size(); ++i) {
-      if ((i < first_ || i >= first_ + static_cast<std::size_t>(count_)) && !std::isnan(all_[i])) return false;
+      if ((i < first_ || i >= first_ + static_cast<std::size_t>(count_)) && !std::isnan(all_[i]))
+        return false;
     }
     return true;
   }
@@ -81,7 +87,8 @@ inline Floats random_floats(std::int64_t count, std::uint64_t seed, double devia
   SplitMix64 rng(seed);
   Floats x(count);
   for (float& value : x.span()) {
-    value = static_cast<float>((rng.uniform() + rng.uniform() + rng.uniform() + rng.uniform() - 2.0) * 1.7320508 * deviation);
+    value = static_cast<float>((rng.uniform() + rng.uniform() + rng.uniform() + rng.uniform() - 2.0) *
+                               1.7320508 * deviation);
   }
   return x;
 }
@@ -91,7 +98,8 @@ inline bool same_bits(std::span<const float> a, std::span<const float> b) {
 }
 
 /// How many numbers lie further than their bound from what is wanted (a NaN does); reports the first.
-inline int count_outside(std::span<const float> actual, std::span<const double> wanted, std::span<const double> bound, bool report = true) {
+inline int count_outside(std::span<const float> actual, std::span<const double> wanted,
+                         std::span<const double> bound, bool report = true) {
   int outside = 0;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (std::abs(actual[i] - wanted[i]) <= bound[i]) continue;

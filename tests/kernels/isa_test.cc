@@ -14,13 +14,15 @@ TEST(Isa, EveryOperationHasTheReferenceAndListsBestFirst) {
   for (const OperationInfo& operation : list_operations()) {
     ASSERT_FALSE(operation.built.empty()) << operation.operation;
     EXPECT_EQ(operation.built.back(), Isa::kRef) << operation.operation;
-    for (std::size_t i = 1; i < operation.built.size(); ++i) EXPECT_GT(operation.built[i - 1], operation.built[i]) << operation.operation;
+    for (std::size_t i = 1; i < operation.built.size(); ++i)
+      EXPECT_GT(operation.built[i - 1], operation.built[i]) << operation.operation;
   }
 }
 
 TEST(Isa, ALimitKeepsBetterVariantsFromRunning) {
   set_isa_limit(Isa::kRef);
-  for (const OperationInfo& operation : list_operations()) EXPECT_EQ(operation.active, Isa::kRef) << operation.operation;
+  for (const OperationInfo& operation : list_operations())
+    EXPECT_EQ(operation.active, Isa::kRef) << operation.operation;
   set_isa_limit(Isa::kAmx);
   for (const OperationInfo& operation : list_operations()) {
     for (const Isa isa : operation.built) {
@@ -50,13 +52,15 @@ TEST(IsaDeathTest, EnvironmentForcesByName) {
 
 TEST(IsaDeathTest, UnknownNameIsRefusedWithTheList) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(report_limit("avx9"), ::testing::ExitedWithCode(exit_code(ErrorKind::kInvalidArgument)), "avx9.*available: .*ref");
+  EXPECT_EXIT(report_limit("avx9"), ::testing::ExitedWithCode(exit_code(ErrorKind::kInvalidArgument)),
+              "avx9.*available: .*ref");
 }
 
 TEST(IsaDeathTest, ASetThatTheMachineLacksIsRefused) {
   if (machine_has(Isa::kAmx)) GTEST_SKIP() << "this machine lacks nothing";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(report_limit("amx"), ::testing::ExitedWithCode(exit_code(ErrorKind::kUnsupported)), "amx.*lacks.*available: .*ref");
+  EXPECT_EXIT(report_limit("amx"), ::testing::ExitedWithCode(exit_code(ErrorKind::kUnsupported)),
+              "amx.*lacks.*available: .*ref");
 }
 
 }  // namespace

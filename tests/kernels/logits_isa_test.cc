@@ -53,10 +53,13 @@ TEST_P(Logits, CrossEntropyMatchesF64) {
       double lse = 0;
       const std::vector<double> p = softmax(before.data() + i * v, v, &lse);
       const bool counts = targets[static_cast<std::size_t>(i)] >= 0;
-      if (counts) wanted[static_cast<std::size_t>(i)] = lse - before[i * v + targets[static_cast<std::size_t>(i)]];
+      if (counts)
+        wanted[static_cast<std::size_t>(i)] = lse - before[i * v + targets[static_cast<std::size_t>(i)]];
       sum += wanted[static_cast<std::size_t>(i)];
       for (std::int64_t j = 0; j < v; ++j) {
-        gradient.push_back(counts ? 0.25 * (p[static_cast<std::size_t>(j)] - (j == targets[static_cast<std::size_t>(i)] ? 1 : 0)) : 0.0);
+        gradient.push_back(counts ? 0.25 * (p[static_cast<std::size_t>(j)] -
+                                            (j == targets[static_cast<std::size_t>(i)] ? 1 : 0))
+                                  : 0.0);
         bound.push_back(0.25 * kGradBound);
       }
     }
@@ -66,7 +69,9 @@ TEST_P(Logits, CrossEntropyMatchesF64) {
     EXPECT_EQ(loss, without);
     EXPECT_NEAR(loss, sum, kRows * 0x1p-20 * 1001);
     for (std::int64_t i = 0; i < kRows; ++i) {
-      ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted[static_cast<std::size_t>(i)], loss_bound(before.data() + i * v, v)) << i;
+      ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted[static_cast<std::size_t>(i)],
+                  loss_bound(before.data() + i * v, v))
+          << i;
     }
     ASSERT_EQ(count_outside(x.span(), gradient, bound), 0);
     ASSERT_TRUE(x.frame_intact());
@@ -95,9 +100,10 @@ struct KlTruth {
   std::vector<double> loss, gradient;
 };
 
-// Outcome sets: every token alone when `top` == v; else the listed ones and, with `rest`, the union of the others.
-KlTruth kl_truth(const Floats& student, const Floats& teacher, const std::vector<std::int32_t>& indices, std::int64_t top, bool rest, std::int64_t v,
-                 double scale) {
+// Outcome sets: every token alone when `top` == v; else the listed ones and, with `rest`, the union of the
+// others.
+KlTruth kl_truth(const Floats& student, const Floats& teacher, const std::vector<std::int32_t>& indices,
+                 std::int64_t top, bool rest, std::int64_t v, double scale) {
   KlTruth out;
   for (std::int64_t i = 0; i < kRows; ++i) {
     const float *x = student.data() + i * v, *y = teacher.data() + i * v;
@@ -125,7 +131,8 @@ KlTruth kl_truth(const Floats& student, const Floats& teacher, const std::vector
     out.loss.push_back(loss);
     for (std::int64_t j = 0; j < v; ++j) {
       const auto at = static_cast<std::size_t>(j);
-      out.gradient.push_back(scale * (listed[at] ? q[at] - p[at] : q[at] * (counted ? 1 - p_rest / q_rest : 1)));
+      out.gradient.push_back(scale *
+                             (listed[at] ? q[at] - p[at] : q[at] * (counted ? 1 - p_rest / q_rest : 1)));
     }
   }
   return out;
@@ -136,7 +143,8 @@ std::vector<std::int32_t> best_of(const Floats& teacher, std::int64_t v, std::in
   for (std::int64_t i = 0; i < kRows; ++i) {
     std::vector<std::int32_t> order(static_cast<std::size_t>(v));
     std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return teacher[i * v + a] > teacher[i * v + b]; });
+    std::sort(order.begin(), order.end(),
+              [&](std::int32_t a, std::int32_t b) { return teacher[i * v + a] > teacher[i * v + b]; });
     indices.insert(indices.end(), order.begin(), order.begin() + top);
   }
   return indices;
@@ -154,7 +162,9 @@ TEST_P(Logits, KlAgainstAllLogitsMatchesF64) {
     ASSERT_TRUE(same_bits(x.span(), before.span()));
     EXPECT_EQ(kl_rows(x.data(), teacher.data(), kRows, v, 0.5f, true, row_loss.data()), without);
     for (std::int64_t i = 0; i < kRows; ++i) {
-      ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted.loss[static_cast<std::size_t>(i)], loss_bound(before.data() + i * v, v)) << i;
+      ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted.loss[static_cast<std::size_t>(i)],
+                  loss_bound(before.data() + i * v, v))
+          << i;
     }
     const std::vector<double> bound(wanted.gradient.size(), kGradBound);
     ASSERT_EQ(count_outside(x.span(), wanted.gradient, bound), 0);
@@ -175,13 +185,17 @@ TEST_P(Logits, KlAgainstTheBestLogitsMatchesF64) {
       SCOPED_TRACE(::testing::Message() << "top " << top << " rest " << rest);
       const std::vector<std::int32_t> indices = best_of(teacher, v, top);
       std::vector<float> values;
-      for (std::size_t j = 0; j < indices.size(); ++j) values.push_back(teacher[static_cast<std::int64_t>(j) / top * v + indices[j]]);
+      for (std::size_t j = 0; j < indices.size(); ++j)
+        values.push_back(teacher[static_cast<std::int64_t>(j) / top * v + indices[j]]);
       const KlTruth wanted = kl_truth(before, teacher, indices, top, rest, v, 1.0);
       Floats x = before;
       std::vector<double> row_loss(kRows);
-      kl_top_rows(x.data(), values.data(), indices.data(), rest ? lse.data() : nullptr, top, kRows, v, 1, true, row_loss.data());
+      kl_top_rows(x.data(), values.data(), indices.data(), rest ? lse.data() : nullptr, top, kRows, v, 1,
+                  true, row_loss.data());
       for (std::int64_t i = 0; i < kRows; ++i) {
-        ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted.loss[static_cast<std::size_t>(i)], loss_bound(before.data() + i * v, v)) << i;
+        ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted.loss[static_cast<std::size_t>(i)],
+                    loss_bound(before.data() + i * v, v))
+            << i;
       }
       const std::vector<double> bound(wanted.gradient.size(), 2 * kGradBound);
       ASSERT_EQ(count_outside(x.span(), wanted.gradient, bound), 0);

@@ -30,7 +30,8 @@ TEST_P(Mse, LossGradientAndEnergiesMatchF64) {
     wanted /= static_cast<double>(m * h);
     Floats grad(m * h);
     std::vector<double> row_error(static_cast<std::size_t>(m)), row_energy(static_cast<std::size_t>(m));
-    const double loss = mse_loss(y.data(), target.data(), m, h, 0.5f, grad.data(), row_error.data(), row_energy.data());
+    const double loss =
+        mse_loss(y.data(), target.data(), m, h, 0.5f, grad.data(), row_error.data(), row_energy.data());
     EXPECT_NEAR(loss, wanted, 0x1p-22 * wanted);
     for (std::int64_t i = 0; i < m; ++i) {
       const auto at = static_cast<std::size_t>(i);
@@ -53,7 +54,9 @@ TEST_P(Mse, LossGradientAndEnergiesMatchF64) {
     // Negative control: one element moved.
     Floats moved = y;
     moved[0] += 0.01f;
-    EXPECT_GT(std::abs(mse_loss(moved.data(), target.data(), m, h, 1, nullptr, row_error.data(), nullptr) - wanted), 0.0);
+    EXPECT_GT(
+        std::abs(mse_loss(moved.data(), target.data(), m, h, 1, nullptr, row_error.data(), nullptr) - wanted),
+        0.0);
     EXPECT_GT(std::abs(row_error[0] - error[0]), 0x1p-22 * error[0]);
   }
 }

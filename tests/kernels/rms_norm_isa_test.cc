@@ -27,16 +27,19 @@ Wanted truth(const Floats& x, const Floats& weight, const Floats& grad, std::int
       dot += term;
       dot_abs += std::abs(term);
     }
-    const double r = 1 / std::sqrt(squares / static_cast<double>(h) + kEps), cubed = r * r * r / static_cast<double>(h);
+    const double r = 1 / std::sqrt(squares / static_cast<double>(h) + kEps),
+                 cubed = r * r * r / static_cast<double>(h);
     for (std::int64_t j = 0; j < h; ++j) {
       const double xv = x[i * h + j], g = grad[i * h + j], w = weight[j];
       out.y.push_back(xv * r * w);
       out.y_bound.push_back(4 * kUnit * std::abs(xv * r * w));
       out.grad_x.push_back(r * g * w - xv * cubed * dot);
-      // rstd, two products and the sum round once each; terms of the dot product round once before they are summed in f64.
+      // rstd, two products and the sum round once each; terms of the dot product round once before they are
+      // summed in f64.
       out.grad_x_bound.push_back(6 * kUnit * (std::abs(r * g * w) + std::abs(xv) * cubed * dot_abs));
       out.grad_weight[static_cast<std::size_t>(j)] += g * xv * r;
-      out.grad_weight_bound[static_cast<std::size_t>(j)] += (32 + 4) * kUnit * std::abs(g * xv * r);  // 32 rows summed in f32
+      out.grad_weight_bound[static_cast<std::size_t>(j)] +=
+          (32 + 4) * kUnit * std::abs(g * xv * r);  // 32 rows summed in f32
     }
   }
   return out;
@@ -56,10 +59,12 @@ TEST_P(RmsNorm, ForwardAndBackwardMatchF64) {
       ASSERT_EQ(count_outside(y.span(), wanted.y, wanted.y_bound), 0);
       rms_norm(in_place.data(), weight.data(), kEps, m, h, in_place.data(), rstd.data());
       ASSERT_TRUE(same_bits(in_place.span(), y.span()));
-      rms_norm_backward(x.data(), weight.data(), rstd.data(), grad.data(), m, h, grad_x.data(), grad_weight.data());
+      rms_norm_backward(x.data(), weight.data(), rstd.data(), grad.data(), m, h, grad_x.data(),
+                        grad_weight.data());
       ASSERT_EQ(count_outside(grad_x.span(), wanted.grad_x, wanted.grad_x_bound), 0);
       ASSERT_EQ(count_outside(grad_weight.span(), wanted.grad_weight, wanted.grad_weight_bound), 0);
-      ASSERT_TRUE(y.frame_intact() && rstd.frame_intact() && grad_x.frame_intact() && grad_weight.frame_intact());
+      ASSERT_TRUE(y.frame_intact() && rstd.frame_intact() && grad_x.frame_intact() &&
+                  grad_weight.frame_intact());
       Floats again = grad;
       rms_norm_backward(x.data(), weight.data(), rstd.data(), again.data(), m, h, again.data(), nullptr);
       ASSERT_EQ(count_outside(again.span(), wanted.grad_x, wanted.grad_x_bound), 0);
@@ -74,7 +79,8 @@ TEST_P(RmsNorm, TheBoundCatchesAChangeOfOneInput) {
   x[70] += 1e-4f;
   Floats y(4 * 64), rstd(4), grad_x(4 * 64), grad_weight(64);
   rms_norm(x.data(), weight.data(), kEps, 4, 64, y.data(), rstd.data());
-  rms_norm_backward(x.data(), weight.data(), rstd.data(), grad.data(), 4, 64, grad_x.data(), grad_weight.data());
+  rms_norm_backward(x.data(), weight.data(), rstd.data(), grad.data(), 4, 64, grad_x.data(),
+                    grad_weight.data());
   EXPECT_GE(count_outside(y.span(), wanted.y, wanted.y_bound, false), 1);
   EXPECT_GE(count_outside(grad_x.span(), wanted.grad_x, wanted.grad_x_bound, false), 1);
   EXPECT_GE(count_outside(grad_weight.span(), wanted.grad_weight, wanted.grad_weight_bound, false), 1);

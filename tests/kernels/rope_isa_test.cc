@@ -28,15 +28,19 @@ Table table_of(const Case& c) {
 
 TEST_P(Rope, RotatesEveryPairAndTurnsBack) {
   active(rope_variants());
-  for (const Case& c : {Case{2, 5, 3, 64, 64, 0}, Case{1, 3, 2, 8, 8, 5}, Case{2, 2, 1, 10, 6, 1}, Case{1, 4, 2, 80, 80, 16},
-                        Case{3, 1, 5, 2, 2, 0}, Case{1, 7, 1, 34, 34, 3}, Case{1, 2, 2, 16, 0, 0}}) {
+  for (const Case& c :
+       {Case{2, 5, 3, 64, 64, 0}, Case{1, 3, 2, 8, 8, 5}, Case{2, 2, 1, 10, 6, 1}, Case{1, 4, 2, 80, 80, 16},
+        Case{3, 1, 5, 2, 2, 0}, Case{1, 7, 1, 34, 34, 3}, Case{1, 2, 2, 16, 0, 0}}) {
     SCOPED_TRACE(::testing::Message() << "head_dim " << c.head_dim << " rotary_dim " << c.rotary_dim);
-    const std::int64_t width = c.heads * c.head_dim, stride = width + c.gap, tokens = c.batch * c.tokens, half = c.rotary_dim / 2;
+    const std::int64_t width = c.heads * c.head_dim, stride = width + c.gap, tokens = c.batch * c.tokens,
+                       half = c.rotary_dim / 2;
     Floats x = random_floats(tokens * stride, 1);
     const Table t = table_of(c);
     Floats y(tokens * width), back(tokens * stride, -7.0f);
-    rope({x.data(), t.cos.data(), t.sin.data(), y.data(), c.batch, c.tokens, c.heads, c.head_dim, c.rotary_dim, stride, width});
-    rope_backward({y.data(), t.cos.data(), t.sin.data(), back.data(), c.batch, c.tokens, c.heads, c.head_dim, c.rotary_dim, width, stride});
+    rope({x.data(), t.cos.data(), t.sin.data(), y.data(), c.batch, c.tokens, c.heads, c.head_dim,
+          c.rotary_dim, stride, width});
+    rope_backward({y.data(), t.cos.data(), t.sin.data(), back.data(), c.batch, c.tokens, c.heads, c.head_dim,
+                   c.rotary_dim, width, stride});
     for (std::int64_t token = 0; token < tokens; ++token) {
       for (std::int64_t j = 0; j < width; ++j) {
         const std::int64_t i = j % c.head_dim, row = token % c.tokens * half;
@@ -56,8 +60,10 @@ TEST_P(Rope, RotatesEveryPairAndTurnsBack) {
     }
     ASSERT_TRUE(y.frame_intact() && back.frame_intact());
     Floats in_place = x;
-    rope({in_place.data(), t.cos.data(), t.sin.data(), in_place.data(), c.batch, c.tokens, c.heads, c.head_dim, c.rotary_dim, stride, stride});
-    for (std::int64_t i = 0; i < tokens * width; ++i) ASSERT_EQ(in_place[i / width * stride + i % width], y[i]);
+    rope({in_place.data(), t.cos.data(), t.sin.data(), in_place.data(), c.batch, c.tokens, c.heads,
+          c.head_dim, c.rotary_dim, stride, stride});
+    for (std::int64_t i = 0; i < tokens * width; ++i)
+      ASSERT_EQ(in_place[i / width * stride + i % width], y[i]);
   }
 }
 

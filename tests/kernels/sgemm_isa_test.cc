@@ -14,14 +14,19 @@ struct Product {
 };
 
 // Rows lie `gap` floats apart beyond their length, and the gaps hold NaN.
-Product product_of(std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb, bool accumulate, std::int64_t gap) {
+Product product_of(std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb, bool accumulate,
+                   std::int64_t gap) {
   const std::int64_t a_rows = ta ? k : m, a_cols = ta ? m : k, b_rows = tb ? n : k, b_cols = tb ? k : n;
-  Product p{random_floats(a_rows * (a_cols + gap), 1), random_floats(b_rows * (b_cols + gap), 2), random_floats(m * (n + gap), 3), {}};
+  Product p{random_floats(a_rows * (a_cols + gap), 1),
+            random_floats(b_rows * (b_cols + gap), 2),
+            random_floats(m * (n + gap), 3),
+            {}};
   const float nan = std::nanf("");
   for (std::int64_t i = 0; i < a_rows; ++i) std::fill_n(p.a.data() + i * (a_cols + gap) + a_cols, gap, nan);
   for (std::int64_t i = 0; i < b_rows; ++i) std::fill_n(p.b.data() + i * (b_cols + gap) + b_cols, gap, nan);
   for (std::int64_t i = 0; i < m; ++i) std::fill_n(p.c.data() + i * (n + gap) + n, gap, nan);
-  p.args = {ta, tb, m, n, k, p.a.data(), a_cols + gap, p.b.data(), b_cols + gap, p.c.data(), n + gap, accumulate};
+  p.args = {ta,         tb,           m,          n,       k,         p.a.data(), a_cols + gap,
+            p.b.data(), b_cols + gap, p.c.data(), n + gap, accumulate};
   return p;
 }
 
@@ -57,8 +62,9 @@ std::vector<float> dense(const Product& p) {
 
 TEST_P(Sgemm, MatchesF64ForAllLayoutsAndTails) {
   active(sgemm_variants());
-  const std::int64_t shapes[][3] = {{1, 1, 1},   {2, 3, 5},    {6, 16, 8},  {12, 32, 16},   {13, 33, 17},  {5, 15, 257},
-                                    {7, 31, 64}, {145, 20, 9}, {30, 400, 7}, {120, 64, 256}, {25, 17, 300}, {3, 4, 0}};
+  const std::int64_t shapes[][3] = {{1, 1, 1},    {2, 3, 5},      {6, 16, 8},    {12, 32, 16},
+                                    {13, 33, 17}, {5, 15, 257},   {7, 31, 64},   {145, 20, 9},
+                                    {30, 400, 7}, {120, 64, 256}, {25, 17, 300}, {3, 4, 0}};
   for (const auto& [m, n, k] : shapes) {
     for (int variation = 0; variation < 8; ++variation) {
       SCOPED_TRACE(::testing::Message() << m << " x " << n << " x " << k << " variation " << variation);
@@ -85,7 +91,8 @@ TEST_P(Sgemm, TheBoundCatchesOneChangedFactor) {
 TEST_P(Sgemm, BitsDoNotDependOnThreads) {
   for (const bool tall : {true, false}) {
     const std::int64_t m = tall ? 500 : 70, n = tall ? 70 : 500;
-    Product one = product_of(m, n, 300, true, true, true, 1), three = product_of(m, n, 300, true, true, true, 1);
+    Product one = product_of(m, n, 300, true, true, true, 1),
+            three = product_of(m, n, 300, true, true, true, 1);
     omp_set_num_threads(1);
     sgemm(one.args);
     omp_set_num_threads(3);

@@ -8,12 +8,15 @@ namespace {
 class Swiglu : public ForcedIsa {};
 CRUMB_FOR_EACH_ISA(Swiglu, Isa::kRef, Isa::kAvx2, Isa::kAvx512);
 
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
 
 // Every 64th number of [-80, 80] among random ones, so that the whole range of the exponential is seen.
 Floats gates(std::int64_t count) {
   Floats gate = random_floats(count, 1, 3.0);
-  for (std::int64_t i = 0; i < count; i += 3) gate[i] = static_cast<float>(160.0 * static_cast<double>(i) / static_cast<double>(count) - 80.0);
+  for (std::int64_t i = 0; i < count; i += 3)
+    gate[i] = static_cast<float>(160.0 * static_cast<double>(i) / static_cast<double>(count) - 80.0);
   return gate;
 }
 
@@ -61,7 +64,8 @@ TEST_P(Swiglu, SaturatesWithoutInfinitiesAndKeepsNan) {
   EXPECT_EQ(y[2], 400.0f);
   EXPECT_EQ(y[4], 0.0f);
   EXPECT_TRUE(std::isnan(y[8]) && std::isnan(grad_gate[8]) && std::isnan(grad_up[8]));
-  for (std::int64_t i = 0; i < 8; ++i) EXPECT_TRUE(std::isfinite(grad_gate[i]) && std::isfinite(grad_up[i])) << i;
+  for (std::int64_t i = 0; i < 8; ++i)
+    EXPECT_TRUE(std::isfinite(grad_gate[i]) && std::isfinite(grad_up[i])) << i;
   EXPECT_EQ(grad_gate[0], 2.0f);
   EXPECT_EQ(grad_gate[4], 1.0f);
 }

@@ -59,19 +59,30 @@ TEST(Recipe, PrintsAndParsesBackToTheLastBit) {
   EXPECT_EQ(back.weights.grid, quant::Grid::kSignedSym);
 }
 
-// Every field must reach its own member: a copy-and-paste slip in the schema would print one member and set another.
+// Every field must reach its own member: a copy-and-paste slip in the schema would print one member and set
+// another.
 TEST(RecipeSchema, EachFieldSetsWhatItGetsAndNothingElse) {
   for (const Field& field : fields()) {
     const Recipe before;
     nlohmann::json other;
     switch (field.type) {
-      case FieldType::kBoolean: other = !field.get(before).get<bool>(); break;
-      case FieldType::kText: other = "another"; break;
-      case FieldType::kChoice:
-        other = field.choices.front() == field.get(before).get<std::string>() ? field.choices.back() : field.choices.front();
+      case FieldType::kBoolean:
+        other = !field.get(before).get<bool>();
         break;
-      case FieldType::kInteger: other = !field.choices.empty() ? nlohmann::json(4) : nlohmann::json(field.get(before).get<std::int64_t>() + 1); break;
-      case FieldType::kNumber: other = field.get(before).get<double>() == 0.5 ? 0.25 : 0.5; break;
+      case FieldType::kText:
+        other = "another";
+        break;
+      case FieldType::kChoice:
+        other = field.choices.front() == field.get(before).get<std::string>() ? field.choices.back()
+                                                                              : field.choices.front();
+        break;
+      case FieldType::kInteger:
+        other = !field.choices.empty() ? nlohmann::json(4)
+                                       : nlohmann::json(field.get(before).get<std::int64_t>() + 1);
+        break;
+      case FieldType::kNumber:
+        other = field.get(before).get<double>() == 0.5 ? 0.25 : 0.5;
+        break;
     }
     if (field.path == "block_ap.min_lr_factor") other = 7.5;
     Recipe after;
@@ -102,8 +113,10 @@ TEST(RecipeSchema, HasUniqueDocumentedPathsWhoseDefaultsAreInRange) {
 TEST(Recipe, NamesTheNearestKeyForAnUnknownOne) {
   const auto [kind, message] = thrown([] { parse_recipe(R"({"weights":{"group-size":64}})", "my.json"); });
   EXPECT_EQ(kind, ErrorKind::kInvalidArgument);
-  EXPECT_THAT(message, AllOf(HasSubstr("my.json"), HasSubstr("'group-size'"), HasSubstr("did you mean 'group_size'?")));
-  EXPECT_THAT(thrown([] { parse_recipe(R"({"block-ap":{}})", "my.json"); }).message, HasSubstr("did you mean 'block_ap'?"));
+  EXPECT_THAT(message, AllOf(HasSubstr("my.json"), HasSubstr("'group-size'"),
+                             HasSubstr("did you mean 'group_size'?")));
+  EXPECT_THAT(thrown([] { parse_recipe(R"({"block-ap":{}})", "my.json"); }).message,
+              HasSubstr("did you mean 'block_ap'?"));
 }
 
 TEST(Recipe, RejectsWrongTypesAndRangesNamingPathAndBounds) {
@@ -124,7 +137,8 @@ TEST(Recipe, RejectsWrongTypesAndRangesNamingPathAndBounds) {
     EXPECT_EQ(kind, ErrorKind::kInvalidArgument) << text;
     EXPECT_THAT(message, AllOf(HasSubstr(first), HasSubstr(second))) << text;
   }
-  EXPECT_EQ(parse_recipe(R"({"block_ap":{"epochs":4e0}})", "t").block_ap.epochs, 4) << "a whole number may be written as 4e0";
+  EXPECT_EQ(parse_recipe(R"({"block_ap":{"epochs":4e0}})", "t").block_ap.epochs, 4)
+      << "a whole number may be written as 4e0";
 }
 
 TEST(Recipe, RejectsTextThatIsNotJsonAndDuplicateKeys) {
@@ -139,7 +153,8 @@ TEST(Recipe, RejectsTextThatIsNotJsonAndDuplicateKeys) {
 
 TEST(Recipe, RefusesANewerVersion) {
   EXPECT_NO_THROW(parse_recipe(R"({"recipe_version":1})", "x"));
-  EXPECT_THAT(thrown([] { parse_recipe(R"({"recipe_version":2})", "x"); }).message, AllOf(HasSubstr("recipe_version"), HasSubstr("2"), HasSubstr("1")));
+  EXPECT_THAT(thrown([] { parse_recipe(R"({"recipe_version":2})", "x"); }).message,
+              AllOf(HasSubstr("recipe_version"), HasSubstr("2"), HasSubstr("1")));
   EXPECT_EQ(thrown([] { parse_recipe(R"({"recipe_version":"1"})", "x"); }).kind, ErrorKind::kInvalidArgument);
 }
 
@@ -158,8 +173,10 @@ TEST(RecipeSet, AssignsNumbersWordsAndBooleans) {
 TEST(RecipeSet, SaysWhatItWouldUnderstand) {
   Recipe r;
   EXPECT_THAT(thrown([&] { set_field(r, "bits=3"); }).message, HasSubstr("weights.bits"));
-  EXPECT_THAT(thrown([&] { set_field(r, "block_ap.epoch=3"); }).message, HasSubstr("did you mean 'block_ap.epochs'"));
-  EXPECT_THAT(thrown([&] { set_field(r, "tokens=3"); }).message, AllOf(HasSubstr("calibration.tokens"), HasSubstr("e2e_qp.tokens")));
+  EXPECT_THAT(thrown([&] { set_field(r, "block_ap.epoch=3"); }).message,
+              HasSubstr("did you mean 'block_ap.epochs'"));
+  EXPECT_THAT(thrown([&] { set_field(r, "tokens=3"); }).message,
+              AllOf(HasSubstr("calibration.tokens"), HasSubstr("e2e_qp.tokens")));
   EXPECT_THAT(thrown([&] { set_field(r, "block_ap.epochs"); }).message, HasSubstr("path=value"));
   EXPECT_THAT(thrown([&] { set_field(r, "block_ap.epochs=many"); }).message, HasSubstr("\"many\""));
   EXPECT_EQ(behavior_json(r), behavior_json(Recipe{})) << "a refused assignment must change nothing";
@@ -170,11 +187,15 @@ TEST(Recipe, ChecksThatFieldsAgree) {
     return thrown([&] { load_recipe("efficientqat-w2g64", assignments); }).message;
   };
   EXPECT_EQ(message_of({}), "");
-  EXPECT_THAT(message_of({"block_ap.batch=3"}), AllOf(HasSubstr("calibration.samples 64"), HasSubstr("block_ap.batch 3")));
-  EXPECT_THAT(message_of({"calibration.validation_samples=3"}), AllOf(HasSubstr("validation_samples 3"), HasSubstr("batch 2")));
+  EXPECT_THAT(message_of({"block_ap.batch=3"}),
+              AllOf(HasSubstr("calibration.samples 64"), HasSubstr("block_ap.batch 3")));
+  EXPECT_THAT(message_of({"calibration.validation_samples=3"}),
+              AllOf(HasSubstr("validation_samples 3"), HasSubstr("batch 2")));
   EXPECT_THAT(message_of({"weights.group_size=0"}), HasSubstr("group_size"));
-  EXPECT_THAT(message_of({"e2e_qp.steps=0", "e2e_qp.accumulation=5"}), AllOf(HasSubstr("samples 24"), HasSubstr("accumulation 5")));
-  EXPECT_EQ(message_of({"block_ap.enabled=false", "block_ap.batch=3"}), "") << "a stage that is off has no say";
+  EXPECT_THAT(message_of({"e2e_qp.steps=0", "e2e_qp.accumulation=5"}),
+              AllOf(HasSubstr("samples 24"), HasSubstr("accumulation 5")));
+  EXPECT_EQ(message_of({"block_ap.enabled=false", "block_ap.batch=3"}), "")
+      << "a stage that is off has no say";
 }
 
 TEST(Recipe, BehaviorLeavesOutSpeedAndWords) {
@@ -190,7 +211,9 @@ TEST(BuiltInRecipes, AllLoadAndTheDefaultComesFirst) {
   const std::vector<std::string> names = built_in_names();
   ASSERT_FALSE(names.empty());
   EXPECT_EQ(names.front(), kDefaultRecipe);
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"efficientqat-w2g64", "efficientqat-w3g64", "efficientqat-w4g64", "efficientqat-w2g64-paper", "rtn-w2g64"}));
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"efficientqat-w2g64", "efficientqat-w3g64", "efficientqat-w4g64",
+                                       "efficientqat-w2g64-paper", "rtn-w2g64"}));
   for (const std::string& name : names) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);

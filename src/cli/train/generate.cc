@@ -45,15 +45,17 @@ class Stream {
 
 int generate(GenerateCommandOptions& options) {
   const pipeline::LoadedModel loaded = pipeline::load_model(options.model, options.load);
-  if (loaded.tokenizer == nullptr) fail(ErrorKind::kNotFound, "cli.generate", options.model, ": it has no tokenizer, which a prompt needs");
+  if (loaded.tokenizer == nullptr)
+    fail(ErrorKind::kNotFound, "cli.generate", options.model, ": it has no tokenizer, which a prompt needs");
   options.generate.stop_ids = loaded.tokenizer->eos_ids();
   const std::vector<std::int32_t> prompt = loaded.tokenizer->encode(options.prompt);
   Stream stream(*loaded.tokenizer);
   if (!options.json) std::fputs(options.prompt.c_str(), stdout);
-  const eval::Generation result = eval::generate(*loaded.model, prompt, options.generate, [&](std::int32_t token) {
-    if (!options.json) stream.add(token);
-    return true;
-  });
+  const eval::Generation result =
+      eval::generate(*loaded.model, prompt, options.generate, [&](std::int32_t token) {
+        if (!options.json) stream.add(token);
+        return true;
+      });
   const double decode_seconds = result.seconds - result.prompt_seconds;
   const double rate = decode_seconds > 0 ? static_cast<double>(result.tokens.size()) / decode_seconds : 0;
   if (options.json) {
@@ -71,7 +73,8 @@ int generate(GenerateCommandOptions& options) {
     stream.finish();
     print_line("");
   }
-  log::info("generate: ", result.tokens.size(), " tokens, ", fixed(rate, 1), " tokens/s, stopped by ", eval::to_string(result.stop));
+  log::info("generate: ", result.tokens.size(), " tokens, ", fixed(rate, 1), " tokens/s, stopped by ",
+            eval::to_string(result.stop));
   return result.stop == eval::StopReason::kInterrupted ? exit_code(ErrorKind::kInterrupted) : 0;
 }
 
@@ -83,10 +86,14 @@ void add_generate(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("generate", "continue a prompt");
   command->add_option("model", options->model, "model directory or .gguf")->required();
   command->add_option("-p,--prompt", options->prompt, "text to continue")->required();
-  command->add_option("-n,--max-tokens", options->generate.max_tokens, "new tokens")->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  command->add_option("--temperature", sampler.temperature, "0: always the most likely token")->capture_default_str();
+  command->add_option("-n,--max-tokens", options->generate.max_tokens, "new tokens")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--temperature", sampler.temperature, "0: always the most likely token")
+      ->capture_default_str();
   command->add_option("--top-k", sampler.top_k, "only the k most likely; 0: all")->capture_default_str();
-  command->add_option("--top-p", sampler.top_p, "only the most likely that reach this probability together")->capture_default_str();
+  command->add_option("--top-p", sampler.top_p, "only the most likely that reach this probability together")
+      ->capture_default_str();
   command->add_option("--seed", sampler.seed, "the same seed gives the same text")->capture_default_str();
   add_load_options(*command, options->load);
   command->add_flag("--json", options->json, "print one JSON object");

@@ -12,12 +12,15 @@ namespace {
 constexpr std::int64_t kGrain = 16384;
 constexpr std::int64_t kSumChunk = 65536;  // the sum's parts depend on count only
 
-const AdamWFunctions& active() { return *choose(adamw_variants()).run; }
+const AdamWFunctions& active() {
+  return *choose(adamw_variants()).run;
+}
 
 }  // namespace
 
 std::span<const Variant<AdamWFunctions>> adamw_variants() {
-  static const Variant<AdamWFunctions> kVariants[] = {{Isa::kAvx512, adamw_avx512()}, {Isa::kAvx2, adamw_avx2()}, {Isa::kRef, adamw_ref()}};
+  static const Variant<AdamWFunctions> kVariants[] = {
+      {Isa::kAvx512, adamw_avx512()}, {Isa::kAvx2, adamw_avx2()}, {Isa::kRef, adamw_ref()}};
   return kVariants;
 }
 
@@ -33,11 +36,13 @@ AdamWCoefficients adamw_coefficients(std::int64_t step, const AdamWOptions& o) {
           static_cast<float>(o.eps)};
 }
 
-void adamw_step(float* w, const float* grad, float* m, float* v, std::int64_t count, std::int64_t step, const AdamWOptions& options) {
+void adamw_step(float* w, const float* grad, float* m, float* v, std::int64_t count, std::int64_t step,
+                const AdamWOptions& options) {
   const AdamWCoefficients c = adamw_coefficients(step, options);
   const auto run = active().step;
-  parallel_for(count, kGrain,
-               [&](std::int64_t begin, std::int64_t end) { run(w + begin, grad + begin, m + begin, v + begin, end - begin, c); });
+  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    run(w + begin, grad + begin, m + begin, v + begin, end - begin, c);
+  });
 }
 
 double sum_of_squares(const float* x, std::int64_t count) {
@@ -56,7 +61,8 @@ double sum_of_squares(const float* x, std::int64_t count) {
 
 void scale_in_place(float* x, std::int64_t count, float factor) {
   const auto run = active().scale;
-  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) { run(x + begin, end - begin, factor); });
+  parallel_for(count, kGrain,
+               [&](std::int64_t begin, std::int64_t end) { run(x + begin, end - begin, factor); });
 }
 
 }  // namespace crumb::kernels

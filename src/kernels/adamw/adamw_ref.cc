@@ -5,7 +5,8 @@
 namespace crumb::kernels {
 namespace {
 
-void step(float* w, const float* grad, float* m, float* v, std::int64_t count, const AdamWCoefficients& c) noexcept {
+void step(float* w, const float* grad, float* m, float* v, std::int64_t count,
+          const AdamWCoefficients& c) noexcept {
   for (std::int64_t i = 0; i < count; ++i) {
     const float g = grad[i];
     m[i] = std::fma(c.one_minus_beta1, g - m[i], m[i]);

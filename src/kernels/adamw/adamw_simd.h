@@ -16,7 +16,8 @@ inline State updated(Vec w, Vec g, Vec m, Vec v, const AdamWCoefficients& c) {
   return {w * splat(c.decay) - splat(c.step_size) * m / denominator, m, v};
 }
 
-void step(float* w, const float* grad, float* m, float* v, std::int64_t count, const AdamWCoefficients& c) noexcept {
+void step(float* w, const float* grad, float* m, float* v, std::int64_t count,
+          const AdamWCoefficients& c) noexcept {
   for_vectors(
       count,
       [&](std::int64_t i) {
@@ -26,7 +27,8 @@ void step(float* w, const float* grad, float* m, float* v, std::int64_t count, c
         store(v + i, s.v);
       },
       [&](std::int64_t i, std::int64_t rest) {
-        const State s = updated(load_n(w + i, rest), load_n(grad + i, rest), load_n(m + i, rest), load_n(v + i, rest), c);
+        const State s =
+            updated(load_n(w + i, rest), load_n(grad + i, rest), load_n(m + i, rest), load_n(v + i, rest), c);
         store_n(w + i, s.w, rest);
         store_n(m + i, s.m, rest);
         store_n(v + i, s.v, rest);
@@ -37,7 +39,9 @@ double squares(const float* x, std::int64_t count) noexcept {
   Sum64 sum;
   for_vectors(
       count, [&](std::int64_t i) { add_product_f64(sum, load(x + i), load(x + i)); },
-      [&](std::int64_t i, std::int64_t rest) { add_product_f64(sum, load_n(x + i, rest), load_n(x + i, rest)); });
+      [&](std::int64_t i, std::int64_t rest) {
+        add_product_f64(sum, load_n(x + i, rest), load_n(x + i, rest));
+      });
   return total(sum);
 }
 

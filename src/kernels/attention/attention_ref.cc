@@ -11,7 +11,8 @@ bool seen(const ScoreBlock& b, std::int64_t row, std::int64_t column) {
   return other <= t && (b.window == 0 || other > t - b.window);
 }
 
-void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int64_t o_stride, std::int64_t head_dim) noexcept {
+void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int64_t o_stride,
+                    std::int64_t head_dim) noexcept {
   for (std::int64_t r = 0; r < b.rows; ++r) {
     float* s = b.s + r * b.ld;
     double largest = m[r];
@@ -26,27 +27,31 @@ void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int6
     const double correction = std::exp(static_cast<double>(m[r]) - rounded);
     double sum = 0;
     for (std::int64_t c = 0; c < b.columns; ++c) {
-      s[c] = seen(b, r, c) ? static_cast<float>(std::exp(static_cast<double>(b.scale) * s[c] - rounded)) : 0.0f;
+      s[c] =
+          seen(b, r, c) ? static_cast<float>(std::exp(static_cast<double>(b.scale) * s[c] - rounded)) : 0.0f;
       sum += s[c];
     }
-    for (std::int64_t d = 0; d < head_dim; ++d) o[r * o_stride + d] = static_cast<float>(o[r * o_stride + d] * correction);
+    for (std::int64_t d = 0; d < head_dim; ++d)
+      o[r * o_stride + d] = static_cast<float>(o[r * o_stride + d] * correction);
     l[r] = static_cast<float>(l[r] * correction + sum);
     m[r] = rounded;
   }
 }
 
-void finish(const float* m, const float* l, float* o, std::int64_t o_stride, std::int64_t rows, std::int64_t head_dim, float* lse) noexcept {
+void finish(const float* m, const float* l, float* o, std::int64_t o_stride, std::int64_t rows,
+            std::int64_t head_dim, float* lse) noexcept {
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t d = 0; d < head_dim; ++d) o[r * o_stride + d] /= l[r];
     lse[r] = static_cast<float>(m[r] + std::log(static_cast<double>(l[r])));
   }
 }
 
-void row_dots(const float* o, std::int64_t o_stride, const float* grad_o, std::int64_t grad_o_stride, std::int64_t rows,
-              std::int64_t head_dim, float* delta) noexcept {
+void row_dots(const float* o, std::int64_t o_stride, const float* grad_o, std::int64_t grad_o_stride,
+              std::int64_t rows, std::int64_t head_dim, float* delta) noexcept {
   for (std::int64_t r = 0; r < rows; ++r) {
     double sum = 0;
-    for (std::int64_t d = 0; d < head_dim; ++d) sum += static_cast<double>(o[r * o_stride + d]) * grad_o[r * grad_o_stride + d];
+    for (std::int64_t d = 0; d < head_dim; ++d)
+      sum += static_cast<double>(o[r * o_stride + d]) * grad_o[r * grad_o_stride + d];
     delta[r] = static_cast<float>(sum);
   }
 }

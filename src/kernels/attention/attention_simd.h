@@ -19,7 +19,8 @@ inline void clear(float* x, std::int64_t begin, std::int64_t end) {
   if (begin < end) __builtin_memset(x + begin, 0, static_cast<std::size_t>(end - begin) * sizeof(float));
 }
 
-void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int64_t o_stride, std::int64_t head_dim) noexcept {
+void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int64_t o_stride,
+                    std::int64_t head_dim) noexcept {
   const Vec scale = splat(b.scale);
   for (std::int64_t r = 0; r < b.rows; ++r) {
     float* const row = b.s + r * b.ld;
@@ -55,7 +56,9 @@ void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int6
       float* const out = o + r * o_stride;
       for_vectors(
           head_dim, [&](std::int64_t d) { store(out + d, load(out + d) * splat(correction)); },
-          [&](std::int64_t d, std::int64_t rest) { store_n(out + d, load_n(out + d, rest) * splat(correction), rest); });
+          [&](std::int64_t d, std::int64_t rest) {
+            store_n(out + d, load_n(out + d, rest) * splat(correction), rest);
+          });
       l[r] *= correction;
       m[r] = now;
     }
@@ -63,7 +66,8 @@ void online_softmax(const ScoreBlock& b, float* m, float* l, float* o, std::int6
   }
 }
 
-void finish(const float* m, const float* l, float* o, std::int64_t o_stride, std::int64_t rows, std::int64_t head_dim, float* lse) noexcept {
+void finish(const float* m, const float* l, float* o, std::int64_t o_stride, std::int64_t rows,
+            std::int64_t head_dim, float* lse) noexcept {
   for (std::int64_t r = 0; r < rows; ++r) {
     float* const out = o + r * o_stride;
     const Vec inverse = splat(1.0f / l[r]);
@@ -74,14 +78,16 @@ void finish(const float* m, const float* l, float* o, std::int64_t o_stride, std
   }
 }
 
-void row_dots(const float* o, std::int64_t o_stride, const float* grad_o, std::int64_t grad_o_stride, std::int64_t rows,
-              std::int64_t head_dim, float* delta) noexcept {
+void row_dots(const float* o, std::int64_t o_stride, const float* grad_o, std::int64_t grad_o_stride,
+              std::int64_t rows, std::int64_t head_dim, float* delta) noexcept {
   for (std::int64_t r = 0; r < rows; ++r) {
     const float *a = o + r * o_stride, *b = grad_o + r * grad_o_stride;
     Sum64 sum;
     for_vectors(
         head_dim, [&](std::int64_t d) { add_product_f64(sum, load(a + d), load(b + d)); },
-        [&](std::int64_t d, std::int64_t rest) { add_product_f64(sum, load_n(a + d, rest), load_n(b + d, rest)); });
+        [&](std::int64_t d, std::int64_t rest) {
+          add_product_f64(sum, load_n(a + d, rest), load_n(b + d, rest));
+        });
     delta[r] = static_cast<float>(total(sum));
   }
 }

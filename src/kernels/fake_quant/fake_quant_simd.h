@@ -14,7 +14,8 @@ struct Group {
 
 inline Group group_of(const FakeQuantArgs& a, std::int64_t i) {
   return {at_most(at_least(splat(a.scale[i]), splat(kMinScale)), splat(kMaxScale)),
-          at_most(at_least(round_even(splat(a.zero_point[i])), splat(a.zero_low)), splat(a.zero_high)), splat(a.max_code)};
+          at_most(at_least(round_even(splat(a.zero_point[i])), splat(a.zero_low)), splat(a.zero_high)),
+          splat(a.max_code)};
 }
 
 inline Vec w_hat_of(Vec w, const Group& g) {
@@ -33,14 +34,17 @@ void forward(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end, float
   }
 }
 
-void forward_bf16(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end, std::uint16_t* w_hat) noexcept {
+void forward_bf16(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end,
+                  std::uint16_t* w_hat) noexcept {
   for (std::int64_t i = begin; i < end; ++i) {
     const Group g = group_of(a, i);
     const float* w = a.w + i * a.group_size;
     std::uint16_t* out = w_hat + i * a.group_size;
     for_vectors(
         a.group_size, [&](std::int64_t j) { store_bf16(out + j, w_hat_of(load(w + j), g)); },
-        [&](std::int64_t j, std::int64_t rest) { store_bf16_n(out + j, w_hat_of(load_n(w + j, rest), g), rest); });
+        [&](std::int64_t j, std::int64_t rest) {
+          store_bf16_n(out + j, w_hat_of(load_n(w + j, rest), g), rest);
+        });
   }
 }
 
@@ -57,8 +61,8 @@ inline Vec backward_step(Vec w, Vec grad, const Group& g, Sums& sums) {
   return choose(inside, grad, zero());
 }
 
-void backward(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end, const float* grad_w_hat, float* grad_w, float* grad_scale,
-              float* grad_zero_point) noexcept {
+void backward(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end, const float* grad_w_hat,
+              float* grad_w, float* grad_scale, float* grad_zero_point) noexcept {
   for (std::int64_t i = begin; i < end; ++i) {
     const Group g = group_of(a, i);
     const std::int64_t first = i * a.group_size;
@@ -66,7 +70,8 @@ void backward(const FakeQuantArgs& a, std::int64_t begin, std::int64_t end, cons
     float* out = grad_w + first;
     Sums sums;
     for_vectors(
-        a.group_size, [&](std::int64_t j) { store(out + j, backward_step(load(w + j), load(in + j), g, sums)); },
+        a.group_size,
+        [&](std::int64_t j) { store(out + j, backward_step(load(w + j), load(in + j), g, sums)); },
         [&](std::int64_t j, std::int64_t rest) {
           store_n(out + j, backward_step(load_n(w + j, rest), load_n(in + j, rest), g, sums), rest);
         });

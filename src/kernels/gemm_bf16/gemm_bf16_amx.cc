@@ -16,11 +16,12 @@ struct Hardware {
   static void multiply_add();
 };
 
-// GCC's intrinsics paste the tile's number into assembly, so it has to be a literal, not a template parameter.
-#define CRUMB_TILE(t)                                                \
-  template <>                                                        \
+// GCC's intrinsics paste the tile's number into assembly, so it has to be a literal, not a template
+// parameter.
+#define CRUMB_TILE(t)                                                 \
+  template <>                                                         \
   inline void Hardware::load<t>(const void* p, std::int64_t stride) { \
-    _tile_loadd(t, p, stride);                                       \
+    _tile_loadd(t, p, stride);                                        \
   }
 #define CRUMB_SUM_TILE(t, a, b)                                  \
   CRUMB_TILE(t)                                                  \
@@ -58,12 +59,15 @@ void begin() noexcept {
   static constexpr TileConfig kConfig;
   _tile_loadconfig(&kConfig);
 }
-void end() noexcept { _tile_release(); }
+void end() noexcept {
+  _tile_release();
+}
 
 }  // namespace
 
 const GemmBf16Functions* gemm_bf16_amx() noexcept {
-  static constexpr GemmBf16Functions kFunctions = {32, 32, 32, 1024, pack_a, pack_b, begin, end, multiply_tiles<Hardware>};
+  static constexpr GemmBf16Functions kFunctions = {
+      32, 32, 32, 1024, pack_a, pack_b, begin, end, multiply_tiles<Hardware>};
   return &kFunctions;
 }
 

@@ -12,7 +12,8 @@ std::uint16_t element(const Bf16Operand& x, std::int64_t row, std::int64_t colum
 
 constexpr std::int64_t kRows = 8, kColumns = 8;
 
-void pack_a(const Bf16Operand& a, std::int64_t m, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept {
+void pack_a(const Bf16Operand& a, std::int64_t m, std::int64_t k, std::int64_t k_padded, std::int64_t index,
+            std::uint16_t* panel) noexcept {
   for (std::int64_t r = 0; r < kRows; ++r) {
     const std::int64_t i = index * kRows + r;
     for (std::int64_t l = 0; l < k_padded; ++l) {
@@ -21,7 +22,8 @@ void pack_a(const Bf16Operand& a, std::int64_t m, std::int64_t k, std::int64_t k
   }
 }
 
-void pack_b(const Bf16Operand& b, std::int64_t n, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept {
+void pack_b(const Bf16Operand& b, std::int64_t n, std::int64_t k, std::int64_t k_padded, std::int64_t index,
+            std::uint16_t* panel) noexcept {
   for (std::int64_t c = 0; c < kColumns; ++c) {
     const std::int64_t j = index * kColumns + c;
     for (std::int64_t l = 0; l < k_padded; ++l) {
@@ -32,8 +34,9 @@ void pack_b(const Bf16Operand& b, std::int64_t n, std::int64_t k, std::int64_t k
 
 void nothing() noexcept {}
 
-void multiply(const std::uint16_t* a, const std::uint16_t* b, std::int64_t, std::int64_t k_count, std::int64_t k_padded, float* c,
-              std::int64_t ldc, std::int64_t rows, std::int64_t columns, bool accumulate) noexcept {
+void multiply(const std::uint16_t* a, const std::uint16_t* b, std::int64_t, std::int64_t k_count,
+              std::int64_t k_padded, float* c, std::int64_t ldc, std::int64_t rows, std::int64_t columns,
+              bool accumulate) noexcept {
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
       double sum = accumulate ? c[i * ldc + j] : 0.0;
@@ -48,7 +51,8 @@ void multiply(const std::uint16_t* a, const std::uint16_t* b, std::int64_t, std:
 }  // namespace
 
 const GemmBf16Functions* gemm_bf16_ref() noexcept {
-  static constexpr GemmBf16Functions kFunctions = {kRows, kColumns, 1, std::int64_t{1} << 40, pack_a, pack_b, nothing, nothing, multiply};
+  static constexpr GemmBf16Functions kFunctions = {
+      kRows, kColumns, 1, std::int64_t{1} << 40, pack_a, pack_b, nothing, nothing, multiply};
   return &kFunctions;
 }
 

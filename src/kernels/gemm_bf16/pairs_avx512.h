@@ -1,6 +1,8 @@
-// Packing operands to bfloat16 pairs: a 32-bit lane holds K = 2 p (low half) and 2 p + 1 of one row or column. Needs vec_avx512.h.
+// Packing operands to bfloat16 pairs: a 32-bit lane holds K = 2 p (low half) and 2 p + 1 of one row or
+// column. Needs vec_avx512.h.
 //
-// Both operands of a product are seen the same way here: 16 `lines` (rows of op(A) or columns of op(B)) and the pairs along K.
+// Both operands of a product are seen the same way here: 16 `lines` (rows of op(A) or columns of op(B)) and
+// the pairs along K.
 #pragma once
 #include "kernels/gemm_bf16.h"
 #include "kernels/simd/vec_math.h"
@@ -10,7 +12,8 @@ namespace {
 
 /// `count` elements (at most 16) at index `at` as bf16 bits in 32-bit lanes, zeros beyond.
 inline __m512i load_bf16_bits(const Bf16Operand& x, std::int64_t at, std::int64_t count) {
-  if (x.bf16 != nullptr) return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), x.bf16 + at));
+  if (x.bf16 != nullptr)
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), x.bf16 + at));
   return bf16_bits(load_n(x.f32 + at, count));
 }
 
@@ -21,7 +24,8 @@ inline __m512i load_pairs(const Bf16Operand& x, std::int64_t at, std::int64_t co
     return _mm512_maskz_loadu_epi16(mask, x.bf16 + at);
   }
   const __m256i low = _mm512_cvtepi32_epi16(bf16_bits(load_n(x.f32 + at, most(0, count))));
-  const __m256i high = count > 16 ? _mm512_cvtepi32_epi16(bf16_bits(load_n(x.f32 + at + 16, count - 16))) : _mm256_setzero_si256();
+  const __m256i high = count > 16 ? _mm512_cvtepi32_epi16(bf16_bits(load_n(x.f32 + at + 16, count - 16)))
+                                  : _mm256_setzero_si256();
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
@@ -35,10 +39,11 @@ inline void transpose_pairs(__m512i rows[16]) {
 /// Square of 16 lines x 16 pairs (32 of K). `along_k`: K is contiguous in memory, a line is a row there.
 /// `line_major`: out[i] holds line i's pairs, else out[p] holds pair p of all lines.
 /// Lines from `line`, of which `lines` exist; K from `k`, of which `depth` exist.
-inline void load_square(const Bf16Operand& x, bool along_k, std::int64_t line, std::int64_t lines, std::int64_t k, std::int64_t depth,
-                        bool line_major, __m512i out[16]) {
+inline void load_square(const Bf16Operand& x, bool along_k, std::int64_t line, std::int64_t lines,
+                        std::int64_t k, std::int64_t depth, bool line_major, __m512i out[16]) {
   if (along_k) {
-    for (int i = 0; i < 16; ++i) out[i] = i < lines && depth > 0 ? load_pairs(x, (line + i) * x.ld + k, depth) : _mm512_setzero_si512();
+    for (int i = 0; i < 16; ++i)
+      out[i] = i < lines && depth > 0 ? load_pairs(x, (line + i) * x.ld + k, depth) : _mm512_setzero_si512();
   } else {
     for (int p = 0; p < 16; ++p) {
       const std::int64_t at = (k + 2 * p) * x.ld + line;

@@ -1,6 +1,8 @@
-// The product on AMX tiles, written over a class `Tiles` of static functions, so that a test can put a model of the tiles in the processor's place.
+// The product on AMX tiles, written over a class `Tiles` of static functions, so that a test can put a model
+// of the tiles in the processor's place.
 //
-// A tile is 16 rows of 64 bytes. Panels of A are 32 rows, panels of B 32 columns, each two tiles wide; along K a tile holds 32 elements:
+// A tile is 16 rows of 64 bytes. Panels of A are 32 rows, panels of B 32 columns, each two tiles wide; along
+// K a tile holds 32 elements:
 //   A  [K/32][2 tiles][16 rows][16 pairs]     B  [K/32][2 tiles][16 pairs][16 columns]
 #pragma once
 #include "kernels/gemm_bf16/pairs_avx512.h"
@@ -11,12 +13,13 @@ namespace {
 constexpr std::int64_t kTileElements = 512;  // bf16 in one tile
 constexpr std::int64_t kPanelLines = 32;
 
-void pack_tiles(const Bf16Operand& x, bool along_k, std::int64_t lines_in_all, std::int64_t k, std::int64_t k_padded, std::int64_t index,
-                bool line_major, std::uint16_t* panel) {
+void pack_tiles(const Bf16Operand& x, bool along_k, std::int64_t lines_in_all, std::int64_t k,
+                std::int64_t k_padded, std::int64_t index, bool line_major, std::uint16_t* panel) {
   __m512i square[16];
   for (std::int64_t l = 0; l < k_padded; l += 32) {
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t line = index * kPanelLines + half * 16, lines = most(0, least(16, lines_in_all - line));
+      const std::int64_t line = index * kPanelLines + half * 16,
+                         lines = most(0, least(16, lines_in_all - line));
       load_square(x, along_k, line, lines, l, lines > 0 ? k - l : 0, line_major, square);
       for (int i = 0; i < 16; ++i) _mm512_storeu_si512(panel + i * 32, square[i]);
       panel += kTileElements;
@@ -24,17 +27,20 @@ void pack_tiles(const Bf16Operand& x, bool along_k, std::int64_t lines_in_all, s
   }
 }
 
-void pack_a(const Bf16Operand& a, std::int64_t m, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept {
+void pack_a(const Bf16Operand& a, std::int64_t m, std::int64_t k, std::int64_t k_padded, std::int64_t index,
+            std::uint16_t* panel) noexcept {
   pack_tiles(a, !a.transpose, m, k, k_padded, index, /*line_major=*/true, panel);
 }
 
-void pack_b(const Bf16Operand& b, std::int64_t n, std::int64_t k, std::int64_t k_padded, std::int64_t index, std::uint16_t* panel) noexcept {
+void pack_b(const Bf16Operand& b, std::int64_t n, std::int64_t k, std::int64_t k_padded, std::int64_t index,
+            std::uint16_t* panel) noexcept {
   pack_tiles(b, b.transpose, n, k, k_padded, index, /*line_major=*/false, panel);
 }
 
 /// C tiles 0 1 / 2 3 += A tiles 4, 5 times B tiles 6, 7: two loads of each operand feed four products.
 template <class Tiles>
-void multiply_whole(const std::uint16_t* a, const std::uint16_t* b, std::int64_t steps, float* c, std::int64_t ldc, bool accumulate) {
+void multiply_whole(const std::uint16_t* a, const std::uint16_t* b, std::int64_t steps, float* c,
+                    std::int64_t ldc, bool accumulate) {
   if (accumulate) {
     Tiles::template load<0>(c, ldc * 4);
     Tiles::template load<1>(c + 16, ldc * 4);
@@ -63,8 +69,9 @@ void multiply_whole(const std::uint16_t* a, const std::uint16_t* b, std::int64_t
 }
 
 template <class Tiles>
-void multiply_tiles(const std::uint16_t* a_panel, const std::uint16_t* b_panel, std::int64_t k_begin, std::int64_t k_count, std::int64_t,
-                    float* c, std::int64_t ldc, std::int64_t rows, std::int64_t columns, bool accumulate) noexcept {
+void multiply_tiles(const std::uint16_t* a_panel, const std::uint16_t* b_panel, std::int64_t k_begin,
+                    std::int64_t k_count, std::int64_t, float* c, std::int64_t ldc, std::int64_t rows,
+                    std::int64_t columns, bool accumulate) noexcept {
   const std::uint16_t *a = a_panel + k_begin * kPanelLines, *b = b_panel + k_begin * kPanelLines;
   if (rows == kPanelLines && columns == kPanelLines) {
     multiply_whole<Tiles>(a, b, k_count / 32, c, ldc, accumulate);
@@ -73,7 +80,8 @@ void multiply_tiles(const std::uint16_t* a_panel, const std::uint16_t* b_panel, 
   alignas(64) float whole[kPanelLines * kPanelLines];  // tiles are stored whole; the edge of C takes its part
   multiply_whole<Tiles>(a, b, k_count / 32, whole, kPanelLines, false);
   for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) c[i * ldc + j] = whole[i * kPanelLines + j] + (accumulate ? c[i * ldc + j] : 0.0f);
+    for (std::int64_t j = 0; j < columns; ++j)
+      c[i * ldc + j] = whole[i * kPanelLines + j] + (accumulate ? c[i * ldc + j] : 0.0f);
   }
 }
 

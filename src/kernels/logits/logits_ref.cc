@@ -18,10 +18,12 @@ double sum_exp(const float* x, std::int64_t v, float shift) noexcept {
 }
 
 void exp_scale(float* x, std::int64_t v, float shift, float factor) noexcept {
-  for (std::int64_t i = 0; i < v; ++i) x[i] = static_cast<float>(std::exp(static_cast<double>(x[i]) - shift) * factor);
+  for (std::int64_t i = 0; i < v; ++i)
+    x[i] = static_cast<float>(std::exp(static_cast<double>(x[i]) - shift) * factor);
 }
 
-double kl(float* x, const float* t, std::int64_t v, double x_lse, double t_lse, float factor, bool grad) noexcept {
+double kl(float* x, const float* t, std::int64_t v, double x_lse, double t_lse, float factor,
+          bool grad) noexcept {
   double sum = 0;
   for (std::int64_t i = 0; i < v; ++i) {
     const double log_p = t[i] - t_lse, log_q = x[i] - x_lse, p = std::exp(log_p);

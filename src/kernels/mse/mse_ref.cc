@@ -3,7 +3,8 @@
 namespace crumb::kernels {
 namespace {
 
-void row(const float* y, const float* target, std::int64_t h, float factor, float* grad, double* error, double* energy) noexcept {
+void row(const float* y, const float* target, std::int64_t h, float factor, float* grad, double* error,
+         double* energy) noexcept {
   double e = 0, t = 0;
   for (std::int64_t i = 0; i < h; ++i) {
     const float difference = y[i] - target[i];

@@ -5,7 +5,8 @@
 namespace crumb::kernels {
 namespace {
 
-void row(const float* y, const float* target, std::int64_t h, float factor, float* grad, double* error, double* energy) noexcept {
+void row(const float* y, const float* target, std::int64_t h, float factor, float* grad, double* error,
+         double* energy) noexcept {
   Sum64 e, t;
   for_vectors(
       h,

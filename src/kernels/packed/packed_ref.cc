@@ -8,18 +8,23 @@ namespace {
 // (code - zero_point) of weight j in row n.
 int centered(const PackedArgs& a, std::int64_t n, std::int64_t j) {
   const std::uint32_t* row = a.words + n * (a.k * a.bits / 32);
-  return code_at(row, j, a.bits) - static_cast<int>(a.zero_points[n * (a.k / a.group_size) + j / a.group_size]);
+  return code_at(row, j, a.bits) -
+         static_cast<int>(a.zero_points[n * (a.k / a.group_size) + j / a.group_size]);
 }
 
-float scale_of(const PackedArgs& a, std::int64_t n, std::int64_t j) { return a.scales[n * (a.k / a.group_size) + j / a.group_size]; }
+float scale_of(const PackedArgs& a, std::int64_t n, std::int64_t j) {
+  return a.scales[n * (a.k / a.group_size) + j / a.group_size];
+}
 
 void dequantize(const PackedArgs& a, std::int64_t begin, std::int64_t end, float* w_hat) noexcept {
   for (std::int64_t n = begin; n < end; ++n) {
-    for (std::int64_t j = 0; j < a.k; ++j) w_hat[n * a.k + j] = static_cast<float>(centered(a, n, j)) * scale_of(a, n, j);
+    for (std::int64_t j = 0; j < a.k; ++j)
+      w_hat[n * a.k + j] = static_cast<float>(centered(a, n, j)) * scale_of(a, n, j);
   }
 }
 
-void dequantize_bf16(const PackedArgs& a, std::int64_t begin, std::int64_t end, std::uint16_t* w_hat) noexcept {
+void dequantize_bf16(const PackedArgs& a, std::int64_t begin, std::int64_t end,
+                     std::uint16_t* w_hat) noexcept {
   for (std::int64_t n = begin; n < end; ++n) {
     for (std::int64_t j = 0; j < a.k; ++j) {
       w_hat[n * a.k + j] = float_to_bf16(static_cast<float>(centered(a, n, j)) * scale_of(a, n, j));
@@ -27,7 +32,8 @@ void dequantize_bf16(const PackedArgs& a, std::int64_t begin, std::int64_t end, 
   }
 }
 
-void scale_gradient(const PackedArgs& a, std::int64_t begin, std::int64_t end, const float* grad_w_hat, float* grad_scale) noexcept {
+void scale_gradient(const PackedArgs& a, std::int64_t begin, std::int64_t end, const float* grad_w_hat,
+                    float* grad_scale) noexcept {
   for (std::int64_t n = begin; n < end; ++n) {
     for (std::int64_t g = 0; g < a.k / a.group_size; ++g) {
       double sum = 0;

@@ -16,7 +16,8 @@ void rotate(const RopeArgs& a, float sign, std::int64_t begin, std::int64_t end)
       for_vectors(
           half,
           [&](std::int64_t i) {
-            const Vec low = load(x + i), high = load(x + i + half), c = load(cos + i), s = load(sin + i) * signs;
+            const Vec low = load(x + i), high = load(x + i + half), c = load(cos + i),
+                      s = load(sin + i) * signs;
             store(y + i, fnma(high, s, low * c));
             store(y + i + half, fma(low, s, high * c));
           },

@@ -1,5 +1,5 @@
-// Register-tiled product. B is packed into panels of two vectors' width; A is read where it lies, or, when transposed, from a packed block, so that a
-// step along K is always one broadcast per row.
+// Register-tiled product. B is packed into panels of two vectors' width; A is read where it lies, or, when
+// transposed, from a packed block, so that a step along K is always one broadcast per row.
 #pragma once
 #include "kernels/sgemm.h"
 #include "kernels/sgemm/blocking.h"
@@ -13,7 +13,8 @@ constexpr int kTileRows = kLanes == 8 ? 6 : 12;
 constexpr int kTileColumns = 2 * kLanes;
 
 /// op(B)[l0 … l0 + kc, j0 … j0 + nc] into panels [kc][kTileColumns]; columns beyond nc are zeros.
-inline void pack_b(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::int64_t j0, std::int64_t nc, float* out) {
+inline void pack_b(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::int64_t j0, std::int64_t nc,
+                   float* out) {
   for (std::int64_t j = 0; j < nc; j += kTileColumns, out += kc * kTileColumns) {
     const std::int64_t columns = least(kTileColumns, nc - j);
     if (!g.transpose_b) {
@@ -24,7 +25,8 @@ inline void pack_b(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::in
           store(out + l * kTileColumns + kLanes, load(b + kLanes));
         } else {
           store(out + l * kTileColumns, load_n(b, least(columns, kLanes)));
-          store(out + l * kTileColumns + kLanes, columns > kLanes ? load_n(b + kLanes, columns - kLanes) : zero());
+          store(out + l * kTileColumns + kLanes,
+                columns > kLanes ? load_n(b + kLanes, columns - kLanes) : zero());
         }
       }
       continue;
@@ -36,7 +38,9 @@ inline void pack_b(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::in
         const std::int64_t depth = least(kLanes, kc - l);
         Vec rows[kLanes];
         for (int r = 0; r < kLanes; ++r) {
-          rows[r] = r >= count ? zero() : depth == kLanes ? load(b + r * g.ldb + l) : load_n(b + r * g.ldb + l, depth);
+          rows[r] = r >= count        ? zero()
+                    : depth == kLanes ? load(b + r * g.ldb + l)
+                                      : load_n(b + r * g.ldb + l, depth);
         }
         transpose_square(rows);
         for (std::int64_t r = 0; r < depth; ++r) store(out + (l + r) * kTileColumns + half * kLanes, rows[r]);
@@ -46,7 +50,8 @@ inline void pack_b(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::in
 }
 
 /// A stored [K, M]: columns i0 … i0 + mc of rows l0 … into panels [kc][kTileRows].
-inline void pack_a_transposed(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::int64_t i0, std::int64_t mc, float* out) {
+inline void pack_a_transposed(const SgemmArgs& g, std::int64_t l0, std::int64_t kc, std::int64_t i0,
+                              std::int64_t mc, float* out) {
   for (std::int64_t i = 0; i < mc; i += kTileRows, out += kc * kTileRows) {
     const std::int64_t rows = least(kTileRows, mc - i);
     const float* a = g.a + l0 * g.lda + i0 + i;
@@ -62,8 +67,8 @@ inline void pack_a_transposed(const SgemmArgs& g, std::int64_t l0, std::int64_t 
 
 /// One tile of C from `kc` steps: A element (r, l) at a[r * row_step + l * k_step].
 template <int rows>
-void tile(const float* a, std::int64_t row_step, std::int64_t k_step, const float* b, std::int64_t kc, float* c, std::int64_t ldc,
-          std::int64_t columns, bool accumulate) {
+void tile(const float* a, std::int64_t row_step, std::int64_t k_step, const float* b, std::int64_t kc,
+          float* c, std::int64_t ldc, std::int64_t columns, bool accumulate) {
   Vec sum[rows][2];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = zero();
@@ -88,18 +93,31 @@ void tile(const float* a, std::int64_t row_step, std::int64_t k_step, const floa
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r, c += ldc) {
     store_n(c, accumulate ? load_n(c, first) + sum[r][0] : sum[r][0], first);
-    if (second > 0) store_n(c + kLanes, accumulate ? load_n(c + kLanes, second) + sum[r][1] : sum[r][1], second);
+    if (second > 0)
+      store_n(c + kLanes, accumulate ? load_n(c + kLanes, second) + sum[r][1] : sum[r][1], second);
   }
 }
 
-using TileFn = void (*)(const float*, std::int64_t, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t, bool);
-constexpr TileFn kTiles[13] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>,
-                               tile<(kTileRows > 6 ? 7 : 1)>, tile<(kTileRows > 6 ? 8 : 1)>, tile<(kTileRows > 6 ? 9 : 1)>,
-                               tile<(kTileRows > 6 ? 10 : 1)>, tile<(kTileRows > 6 ? 11 : 1)>, tile<(kTileRows > 6 ? 12 : 1)>};
+using TileFn = void (*)(const float*, std::int64_t, std::int64_t, const float*, std::int64_t, float*,
+                        std::int64_t, std::int64_t, bool);
+constexpr TileFn kTiles[13] = {nullptr,
+                               tile<1>,
+                               tile<2>,
+                               tile<3>,
+                               tile<4>,
+                               tile<5>,
+                               tile<6>,
+                               tile<(kTileRows > 6 ? 7 : 1)>,
+                               tile<(kTileRows > 6 ? 8 : 1)>,
+                               tile<(kTileRows > 6 ? 9 : 1)>,
+                               tile<(kTileRows > 6 ? 10 : 1)>,
+                               tile<(kTileRows > 6 ? 11 : 1)>,
+                               tile<(kTileRows > 6 ? 12 : 1)>};
 
 void run(const SgemmArgs& g, float* workspace) {
   if (g.k == 0 && !g.accumulate) {
-    for (std::int64_t i = 0; i < g.m; ++i) __builtin_memset(g.c + i * g.ldc, 0, static_cast<std::size_t>(g.n) * sizeof(float));
+    for (std::int64_t i = 0; i < g.m; ++i)
+      __builtin_memset(g.c + i * g.ldc, 0, static_cast<std::size_t>(g.n) * sizeof(float));
   }
   float *const packed_b = workspace, *const packed_a = workspace + kBlockK * kBlockN;
   for (std::int64_t j0 = 0; j0 < g.n; j0 += kBlockN) {
@@ -117,8 +135,8 @@ void run(const SgemmArgs& g, float* workspace) {
           for (std::int64_t i = 0; i < mc; i += kTileRows) {
             const std::int64_t rows = least(kTileRows, mc - i);
             const float* a = g.transpose_a ? packed_a + i * kc : g.a + (i0 + i) * g.lda + l0;
-            kTiles[rows](a, g.transpose_a ? 1 : g.lda, g.transpose_a ? kTileRows : 1, b, kc, g.c + (i0 + i) * g.ldc + j0 + j, g.ldc, columns,
-                         accumulate);
+            kTiles[rows](a, g.transpose_a ? 1 : g.lda, g.transpose_a ? kTileRows : 1, b, kc,
+                         g.c + (i0 + i) * g.ldc + j0 + j, g.ldc, columns, accumulate);
           }
         }
       }

@@ -4,8 +4,9 @@
 namespace crumb::kernels {
 namespace {
 
-/// exp(x), relative error below 2^-22.5; 0 below -87.33, where the result would be denormal; NaN stays NaN. Above 88.37 it stays at exp(88.37).
-/// Cody and Waite's reduction x = n log 2 + r, then a polynomial of degree 6 for exp(r) on |r| <= log(2) / 2 (Cephes' coefficients).
+/// exp(x), relative error below 2^-22.5; 0 below -87.33, where the result would be denormal; NaN stays NaN.
+/// Above 88.37 it stays at exp(88.37). Cody and Waite's reduction x = n log 2 + r, then a polynomial of
+/// degree 6 for exp(r) on |r| <= log(2) / 2 (Cephes' coefficients).
 inline Vec exponential(Vec x) {
   const Mask tiny = less(x, splat(-87.33f));
   x = at_most(at_least(x, splat(-87.33f)), splat(88.37f));
@@ -26,8 +27,12 @@ inline float exponential(float x) {
   return lanes[0];
 }
 
-inline std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-inline std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+inline std::int64_t least(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+inline std::int64_t most(std::int64_t a, std::int64_t b) {
+  return a > b ? a : b;
+}
 
 /// full(j) for every whole vector of [0, count), then tail(j, remaining) for the rest.
 template <class Full, class Tail>

@@ -5,16 +5,21 @@
 namespace crumb::kernels {
 namespace {
 
-inline Vec sigmoid(Vec x) { return splat(1.0f) / (splat(1.0f) + exponential(zero() - x)); }
+inline Vec sigmoid(Vec x) {
+  return splat(1.0f) / (splat(1.0f) + exponential(zero() - x));
+}
 
 void forward(const float* gate, const float* up, std::int64_t count, float* y) noexcept {
   const auto one = [](Vec g, Vec u) { return g * sigmoid(g) * u; };
   for_vectors(
       count, [&](std::int64_t i) { store(y + i, one(load(gate + i), load(up + i))); },
-      [&](std::int64_t i, std::int64_t rest) { store_n(y + i, one(load_n(gate + i, rest), load_n(up + i, rest)), rest); });
+      [&](std::int64_t i, std::int64_t rest) {
+        store_n(y + i, one(load_n(gate + i, rest), load_n(up + i, rest)), rest);
+      });
 }
 
-void backward(const float* gate, const float* up, const float* grad_y, std::int64_t count, float* grad_gate, float* grad_up) noexcept {
+void backward(const float* gate, const float* up, const float* grad_y, std::int64_t count, float* grad_gate,
+              float* grad_up) noexcept {
   struct Pair {
     Vec gate, up;
   };

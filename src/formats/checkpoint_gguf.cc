@@ -1,0 +1,178 @@
+// GGUF files, read by dequantizing.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "formats/checkpoint_readers.h"
+#include "formats/gguf_types.h"
+#include "io/gguf.h"
+#include "io/json.h"
+
+namespace crumb::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWhere = "formats.checkpoint";
+
+// llama.cpp stores rows 2i and 2i + 1 of a head where Hugging Face has i and i + D/2; this takes the rows back. x [heads * D, K] in place.
+void unpermute_rows(std::vector<float>& x, std::int64_t heads, std::int64_t head_dim, std::int64_t k) {
+  const std::vector<float> stored = x;
+  for (std::int64_t head = 0; head < heads; ++head) {
+    for (std::int64_t i = 0; i < head_dim; ++i) {
+      const std::int64_t from = head * head_dim + i, to = head * head_dim + (i % 2 == 0 ? i / 2 : head_dim / 2 + i / 2);
+      std::copy_n(stored.begin() + from * k, k, x.begin() + to * k);
+    }
+  }
+}
+
+class GgufCheckpoint final : public Checkpoint {
+ public:
+  explicit GgufCheckpoint(const fs::path& path) : file_(path) {
+    check_gguf_tensors(file_);
+    config_text_ = config_json_from_gguf(file_);
+    config_ = model::parse_hf_config(io::parse_json(config_text_, path.string()), path.string());
+    family_ = model::find_family_by_gguf(file_.get_string("general.architecture"));
+    std::map<std::string_view, std::int64_t> types;
+    for (const io::GgufTensor& tensor : file_.tensors()) {
+      const std::int64_t bytes = gguf_tensor_bytes(tensor);
+      bytes_ += bytes;
+      types[find_gguf_type(tensor.type)->name] += bytes;
+      if (std::string name = model::hf_name_from_gguf(tensor.name); !name.empty()) names_[std::move(name)] = &tensor;
+    }
+    main_type_ = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
+  }
+
+  CheckpointKind kind() const override { return CheckpointKind::kGguf; }
+  const fs::path& path() const override { return file_.path(); }
+  const model::ModelConfig& config() const override { return config_; }
+  std::string config_json() const override { return config_text_; }
+  bool has(std::string_view name) const override { return names_.find(name) != names_.end(); }
+
+  std::vector<std::int64_t> shape(std::string_view name) const override {
+    const io::GgufTensor& tensor = find(name);
+    return {tensor.dims.rbegin(), tensor.dims.rend()};
+  }
+
+  DType float_dtype(std::string_view name) const override {
+    const std::string_view type = find_gguf_type(find(name).type)->name;
+    return type == "F32" ? DType::kF32 : type == "BF16" ? DType::kBF16 : DType::kF16;
+  }
+
+  std::vector<float> read_f32(std::string_view name) const override {
+    const io::GgufTensor& tensor = find(name);
+    std::int64_t elements = 1;
+    for (const std::int64_t dim : tensor.dims) elements *= dim;
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    dequantize_gguf(*find_gguf_type(tensor.type), file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), values);
+    if (family_->gguf_permutes_qk) {
+      const std::int64_t k = tensor.dims.size() == 2 ? tensor.dims[0] : 1;  // a bias is a column
+      if (name.find(".q_proj.") != std::string_view::npos) unpermute_rows(values, config_.num_attention_heads, config_.head_dim, k);
+      if (name.find(".k_proj.") != std::string_view::npos) unpermute_rows(values, config_.num_key_value_heads, config_.head_dim, k);
+    }
+    check_finite(values, path().string(), name);
+    return values;
+  }
+
+  std::optional<quant::QuantizedLinear> read_packed(std::string_view) const override { return std::nullopt; }
+  std::optional<quant::AffineSpec> packed_spec() const override { return std::nullopt; }
+  std::int64_t tensor_bytes() const override { return bytes_; }
+  std::string describe() const override { return cat("GGUF ", main_type_); }
+  std::vector<fs::path> companion_files() const override { return {}; }
+
+ private:
+  const io::GgufTensor& find(std::string_view name) const {
+    const auto found = names_.find(name);
+    if (found == names_.end()) fail(ErrorKind::kNotFound, kWhere, path().string(), ": tensor '", name, "' is missing; the download may be incomplete");
+    return *found->second;
+  }
+
+  io::GgufFile file_;
+  std::string config_text_;
+  model::ModelConfig config_;
+  const model::Family* family_ = nullptr;
+  std::map<std::string, const io::GgufTensor*, std::less<>> names_;
+  std::int64_t bytes_ = 0;
+  std::string main_type_;
+};
+
+// GGUF stores llama3 rope scaling as one divisor per frequency. The parameters that give these divisors; throws Unsupported when none of the published ones does.
+nlohmann::ordered_json llama3_scaling(const io::GgufFile& file, const io::GgufTensor& tensor, double theta, std::int64_t head_dim) {
+  std::vector<float> divisors(static_cast<std::size_t>(head_dim / 2));
+  const std::int64_t bytes = gguf_tensor_bytes(tensor);
+  if (tensor.dims.size() != 1 || tensor.dims[0] != head_dim / 2) {
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": rope_freqs.weight has shape ", shape_string(tensor.dims), "; want [", head_dim / 2, "]");
+  }
+  dequantize_gguf(*find_gguf_type(tensor.type), file.bytes(tensor, static_cast<std::uint64_t>(bytes)), divisors);
+  const double factor = std::round(*std::max_element(divisors.begin(), divisors.end()));
+  for (const std::int64_t original : {8192, 4096, 2048, 16384, 32768}) {
+    model::ModelConfig plain, scaled;
+    plain.head_dim = scaled.head_dim = head_dim;
+    plain.rope.theta = scaled.rope.theta = theta;
+    scaled.rope.type = model::RopeConfig::Type::kLlama3;
+    scaled.rope.factor = factor;
+    scaled.rope.original_max_position_embeddings = original;
+    const auto base = model::rope_frequencies(plain).inv_freq, wanted = model::rope_frequencies(scaled).inv_freq;
+    bool equal = true;
+    for (std::size_t i = 0; i < divisors.size(); ++i) equal = equal && std::abs(base[i] / wanted[i] / divisors[i] - 1) < 1e-4;
+    if (equal) {
+      return {{"rope_type", "llama3"}, {"factor", factor}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", original}};
+    }
+  }
+  fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope_freqs.weight fits no llama3 scaling that crumb knows; take the model's Hugging Face directory");
+}
+
+}  // namespace
+
+std::string config_json_from_gguf(const io::GgufFile& file) {
+  const std::string architecture = file.get_string("general.architecture");
+  const model::Family* family = model::find_family_by_gguf(architecture);
+  if (family == nullptr) {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": general.architecture is '", architecture, "'; known families: ", model::known_families());
+  }
+  const auto key = [&](const char* name) { return cat(architecture, ".", name); };
+  const io::GgufTensor* embedding = file.find("token_embd.weight");
+  if (embedding == nullptr || embedding->dims.size() != 2) {
+    fail(ErrorKind::kNotFound, kWhere, file.path().string(), ": token_embd.weight is missing or no matrix; is this a whole model?");
+  }
+  if (file.get_int("split.count", 1) > 1) {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": is one part of a split GGUF; want a whole file; merge the parts with gguf-split");
+  }
+  const std::int64_t hidden = file.get_int(key("embedding_length")), heads = file.get_int(key("attention.head_count"));
+  const std::int64_t head_dim = file.get_int(key("attention.key_length"), heads > 0 ? hidden / heads : 0);
+  const double theta = file.get_float(key("rope.freq_base"), family->default_rope_theta);
+  nlohmann::ordered_json config = {
+      {"architectures", {family->hf_architecture}},
+      {"model_type", family->name},
+      {"hidden_act", "silu"},
+      {"hidden_size", hidden},
+      {"intermediate_size", file.get_int(key("feed_forward_length"))},
+      {"num_hidden_layers", file.get_int(key("block_count"))},
+      {"num_attention_heads", heads},
+      {"num_key_value_heads", file.get_int(key("attention.head_count_kv"), heads)},
+      {"head_dim", head_dim},
+      {"vocab_size", embedding->dims[1]},
+      {"max_position_embeddings", file.get_int(key("context_length"))},
+      {"rms_norm_eps", file.get_float(key("attention.layer_norm_rms_epsilon"))},
+      {"rope_theta", theta},
+      {"tie_word_embeddings", file.find("output.weight") == nullptr},
+      {"torch_dtype", "float16"}};
+  if (const io::GgufTensor* divisors = file.find("rope_freqs.weight")) {
+    config["rope_scaling"] = llama3_scaling(file, *divisors, theta, head_dim);
+  } else if (const std::string type = file.get_string(key("rope.scaling.type"), "none"); type == "linear" || type == "yarn") {
+    config["rope_scaling"] = {{"rope_type", type}, {"factor", file.get_float(key("rope.scaling.factor"))}};
+    if (type == "yarn") config["rope_scaling"]["original_max_position_embeddings"] = file.get_int(key("rope.scaling.original_context_length"));
+  } else if (type != "none") {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope.scaling.type is '", type, "'; want none, linear or yarn");
+  }
+  if (family->qkv_bias || file.find("blk.0.attn_q.bias") != nullptr) config["attention_bias"] = file.find("blk.0.attn_output.bias") != nullptr || !family->qkv_bias;
+  if (const std::int64_t bos = file.get_int("tokenizer.ggml.bos_token_id", -1); bos >= 0) config["bos_token_id"] = bos;
+  if (const std::int64_t eos = file.get_int("tokenizer.ggml.eos_token_id", -1); eos >= 0) config["eos_token_id"] = eos;
+  return config.dump(2) + "\n";
+}
+
+std::unique_ptr<Checkpoint> open_gguf(const fs::path& file) { return std::make_unique<GgufCheckpoint>(file); }
+
+}  // namespace crumb::formats

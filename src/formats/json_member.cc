@@ -1,0 +1,68 @@
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "formats/hf_output.h"
+#include "io/json.h"
+
+namespace crumb::formats {
+namespace {
+
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+// The end of the JSON value that starts at `at`; the text is valid JSON.
+std::size_t value_end(std::string_view text, std::size_t at) {
+  int depth = 0;
+  bool quoted = false;
+  for (; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      if (c == '\\') {
+        ++at;
+      } else if (c == '"') {
+        quoted = false;
+      }
+      if (!quoted && depth == 0) return at + 1;
+      continue;
+    }
+    if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if (c == '}' || c == ']') {
+      if (depth == 0) return at;
+      if (--depth == 0) return at + 1;
+    } else if (depth == 0 && (c == ',' || is_space(c))) {
+      return at;
+    }
+  }
+  return at;
+}
+
+std::size_t skip_spaces(std::string_view text, std::size_t at) {
+  while (at < text.size() && is_space(text[at])) ++at;
+  return at;
+}
+
+}  // namespace
+
+std::string set_json_member(std::string_view text, std::string_view key, std::string_view value) {
+  if (!io::parse_json(text, "config.json").is_object()) {
+    fail(ErrorKind::kCorrupt, "formats.json_member", "config.json: no JSON object; want the configuration of a model");
+  }
+  std::string result(text);
+  std::size_t at = skip_spaces(text, text.find('{') + 1), last = text.find('{') + 1;
+  while (text[at] != '}') {
+    const std::size_t name_end = value_end(text, at);
+    const std::string name = nlohmann::json::parse(text.substr(at, name_end - at)).get<std::string>();
+    const std::size_t begin = skip_spaces(text, skip_spaces(text, name_end) + 1);  // behind the colon
+    const std::size_t end = value_end(text, begin);
+    if (name == key) return result.replace(begin, end - begin, value);
+    last = end;
+    at = skip_spaces(text, end);
+    if (text[at] == ',') at = skip_spaces(text, at + 1);
+  }
+  const bool empty = last == text.find('{') + 1;
+  return result.insert(last, cat(empty ? "\n  " : ",\n  ", nlohmann::json(std::string(key)).dump(), ": ", value, empty ? "\n" : ""));
+}
+
+}  // namespace crumb::formats
