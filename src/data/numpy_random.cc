@@ -1,6 +1,7 @@
 #include "data/numpy_random.h"
 
 #include <array>
+#include <bit>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -57,15 +58,14 @@ class Pcg64 {
     return static_cast<std::uint32_t>(word_);
   }
 
-  // Uniform in [0, last], last < 2^32 - 1.
+  // Uniform in [0, last], last < 2^32: the lowest bits that can hold it, drawn again while they are above.
   std::uint32_t bounded(std::uint32_t last) {
-    const std::uint32_t range = last + 1;
-    std::uint64_t product = static_cast<std::uint64_t>(next32()) * range;
-    if (static_cast<std::uint32_t>(product) < range) {
-      const std::uint32_t threshold = (std::numeric_limits<std::uint32_t>::max() - last) % range;
-      while (static_cast<std::uint32_t>(product) < threshold) product = static_cast<std::uint64_t>(next32()) * range;
-    }
-    return static_cast<std::uint32_t>(product >> 32);
+    const std::uint32_t mask = std::numeric_limits<std::uint32_t>::max() >> std::countl_zero(last | 1u);
+    std::uint32_t value;
+    do {
+      value = next32() & mask;
+    } while (value > last);
+    return value;
   }
 
  private:

@@ -13,8 +13,8 @@ namespace {
 // Field numbers of ModelProto and its parts.
 constexpr std::uint32_t kPieces = 1, kTrainer = 2, kNormalizer = 3;
 constexpr std::uint32_t kPieceText = 1, kPieceScore = 2, kPieceType = 3;
-constexpr std::uint32_t kModelType = 3, kByteFallback = 35, kUnkId = 40, kBosId = 41, kEosId = 42;
-constexpr std::uint32_t kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4;
+constexpr std::uint32_t kModelType = 3, kWhitespaceAsSuffix = 24, kByteFallback = 35, kUnkId = 40, kBosId = 41, kEosId = 42;
+constexpr std::uint32_t kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4, kEscapeWhitespaces = 5;
 constexpr std::uint32_t kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5;
 
 struct Field {
@@ -122,6 +122,7 @@ SentencePieceModel parse_sentencepiece_model(std::string_view bytes, std::string
         if (field->wire != kVarint) continue;
         const auto id = static_cast<std::int32_t>(static_cast<std::int64_t>(field->value));
         if (field->number == kModelType) model.algorithm = static_cast<PieceAlgorithm>(id);
+        if (field->number == kWhitespaceAsSuffix) model.whitespace_as_suffix = id != 0;
         if (field->number == kByteFallback) model.byte_fallback = id != 0;
         if (field->number == kUnkId) model.unk_id = id;
         if (field->number == kBosId) model.bos_id = id;
@@ -132,6 +133,7 @@ SentencePieceModel parse_sentencepiece_model(std::string_view bytes, std::string
       while (const auto field = normalizer.next()) {
         if (field->number == kCharsMap && !field->bytes.empty()) model.identity_normalizer = false;
         if (field->number == kAddDummyPrefix) model.add_dummy_prefix = field->value != 0;
+        if (field->number == kEscapeWhitespaces) model.escape_whitespaces = field->value != 0;
         if (field->number == kRemoveExtraWhitespaces) model.remove_extra_whitespaces = field->value != 0;
       }
     }

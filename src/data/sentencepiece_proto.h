@@ -25,6 +25,8 @@ struct SentencePieceModel {
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
   bool byte_fallback = false;
+  bool escape_whitespaces = true;      // a space becomes "▁"
+  bool whitespace_as_suffix = false;   // "▁" ends words instead of beginning them
   bool identity_normalizer = true;  // no table of character replacements
   std::int32_t unk_id = 0, bos_id = 1, eos_id = 2;  // -1: none
 };

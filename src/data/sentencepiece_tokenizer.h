@@ -33,6 +33,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string to_tokenizer_config_json() const override { return config_text_; }
 
  private:
+  struct WordCache;
+  void encode_plain(std::string_view text, std::vector<std::int32_t>& out) const;
+  void encode_text(std::string_view text, WordCache& cache, std::vector<std::int32_t>& out) const;
+
   std::string subject_, config_text_;
   SentencePieceModel model_;
   std::vector<Piece> pieces_;  // the model's, then added tokens
@@ -41,6 +45,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   AddedTokenMatcher matcher_;
   SpecialIds special_;
   bool add_bos_ = true, add_eos_ = false;
+  bool cuts_at_spaces_ = false;  // see encode_text
 };
 
 /// A tokenizer.json that gives the same ids as a SentencePiece BPE model: "▁" for spaces, merges found from the scores, bytes for unknown

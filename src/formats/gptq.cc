@@ -19,7 +19,7 @@ using quant::WordLayout;
 void check_dense_multiple(std::int64_t count, int bits, std::string_view what) {
   const std::int64_t multiple = 32 % bits == 0 ? 32 / bits : 32;
   if (count % multiple == 0) return;
-  fail(ErrorKind::kInvalidArgument, "formats.pack_gptq", what, " ", count, " is no multiple of ", multiple, ", which GPTQ's ", bits,
+  fail(ErrorKind::kInvalidArgument, "formats.check_gptq_shape", what, " ", count, " is no multiple of ", multiple, ", which GPTQ's ", bits,
        "-bit words need; keep this linear in float or choose other bits");
 }
 
@@ -49,14 +49,16 @@ std::vector<std::byte> scales_as_f16(const std::string& name, const std::vector<
 
 }  // namespace
 
+void check_gptq_shape(std::int64_t n, std::int64_t k, int bits) {
+  check_dense_multiple(k, bits, "in_features K =");
+  check_dense_multiple(n, bits, "out_features N =");
+}
+
 GptqTensors pack_gptq(const quant::QuantizedLinear& linear, WordLayout layout, GptqZeros zeros) {
   quant::check_quantized_linear(linear, "pack_gptq");
   const int bits = linear.spec.bits;
   const std::int64_t n = linear.n, k = linear.k, groups = linear.spec.groups(k), group = linear.spec.group_of(k);
-  if (layout == WordLayout::kDense) {
-    check_dense_multiple(k, bits, "in_features K =");
-    check_dense_multiple(n, bits, "out_features N =");
-  }
+  if (layout == WordLayout::kDense) check_gptq_shape(n, k, bits);
   std::vector<std::uint8_t> stored = linear.zero_points;
   if (zeros == GptqZeros::kV1) {
     for (std::uint8_t& z : stored) {
@@ -106,8 +108,9 @@ quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::Affi
   check_size("qweight", tensors.qweight.size(), rows * n);
   check_size("qzeros", tensors.qzeros.size(), groups * columns);
   check_size("scales", tensors.scales.size(), groups * n);
-  check_size("g_idx", tensors.g_idx.size(), k);
-  for (std::int64_t i = 0; i < k; ++i) {
+  // A file may leave g_idx out; plain groups are meant then.
+  if (!tensors.g_idx.empty()) check_size("g_idx", tensors.g_idx.size(), k);
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(tensors.g_idx.size()); ++i) {
     if (tensors.g_idx[static_cast<std::size_t>(i)] != i / group) {
       fail(ErrorKind::kUnsupported, kWhere, name, ": g_idx[", i, "] is ", tensors.g_idx[static_cast<std::size_t>(i)], "; expected ", i / group,
            " (input / group_size). Act-order checkpoints are not read; quantize with desc_act false");

@@ -33,7 +33,7 @@ void check_gptq_shape(std::int64_t n, std::int64_t k, int bits);
 GptqTensors pack_gptq(const quant::QuantizedLinear& linear, quant::WordLayout layout = quant::WordLayout::kDense,
                       GptqZeros zeros = GptqZeros::kV2);
 
-/// Unpacks; sizes are checked against n, k and the spec. g_idx must be k / G (act-order: Unsupported).
+/// Unpacks; sizes are checked against n, k and the spec. g_idx must be k / G (act-order: Unsupported) or empty, where a file has none.
 quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::AffineSpec& spec, quant::WordLayout layout, GptqZeros zeros,
                                    std::string_view name);
 

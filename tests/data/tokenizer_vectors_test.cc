@@ -71,6 +71,23 @@ TEST(SentencePieceFile, WrittenAsTokenizerJsonGivesTheSameIds) {
   EXPECT_EQ(copy->bos_id(), 1);
 }
 
+TEST(SentencePieceFile, GivesTheSameIdsWordByWordAsForAWholeText) {
+  // The tokenizer.json form merges each text as one word; the file's own tokenizer cuts at spaces and remembers words.
+  const auto model = shared_path("data/tokenizers/llama2-tokenizer.model");
+  const auto text = shared_path("data/text/wikitext2/wiki.test.raw");
+  CRUMB_SKIP_WITHOUT(model, "data/tokenizers/llama2-tokenizer.model");
+  CRUMB_SKIP_WITHOUT(text, "data/text/wikitext2/wiki.test.raw");
+  const auto words = Tokenizer::open(*model);
+  const test::TempDir folder;
+  test::write_file(folder / "tokenizer.json", words->to_tokenizer_json());
+  const auto whole = Tokenizer::open(folder.path());
+  const std::string part = test::read_file(*text).substr(0, 100000);
+  EXPECT_EQ(words->encode(part), whole->encode(part));
+  for (const std::string edge : {" ", "  ", "a ", "a  ", " a", "  a  b ", "\u2581 a", "a\u2581 b", "a \u2581b", "", "\n a\n  b"}) {
+    EXPECT_EQ(words->encode(edge), whole->encode(edge)) << testing::PrintToString(edge);
+  }
+}
+
 TEST(RankFile, GivesTheRecordedIdsOfLlama3) {
   const auto ranks = shared_path("data/tokenizers/llama3-tokenizer.model");
   const auto vectors = shared_path("data/tokenizers/llama.cpp-vocab");
