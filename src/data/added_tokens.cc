@@ -32,7 +32,8 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<Entry> entries) : entries_(std:
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     std::int32_t node = 0;
     for (const char c : entries_[i].pattern) {
-      const auto [next, fresh] = nodes_[node].next.try_emplace(static_cast<std::uint8_t>(c), static_cast<std::int32_t>(nodes_.size()));
+      const auto [next, fresh] = nodes_[node].next.try_emplace(static_cast<std::uint8_t>(c),
+                                                               static_cast<std::int32_t>(nodes_.size()));
       const std::int32_t child = next->second;
       if (fresh) nodes_.emplace_back();
       node = child;
@@ -73,7 +74,8 @@ std::vector<Segment> AddedTokenMatcher::split(std::string_view text, bool parse_
     at = best_end;
     const AddedToken& token = entries_[static_cast<std::size_t>(best)].token;
     if (token.special && !parse_special) continue;
-    if (token.single_word && (word_character_before(text, begin) || word_character_after(text, end))) continue;
+    if (token.single_word && (word_character_before(text, begin) || word_character_after(text, end)))
+      continue;
     if (token.left_strip) {
       while (begin > covered) {
         const std::size_t previous = previous_character(text, begin);

@@ -28,7 +28,8 @@ struct Segment {
 class AddedTokenMatcher {
  public:
   AddedTokenMatcher() = default;
-  /// `pattern` of each token is what to look for: its content, normalized where the token says so. Empty patterns are left out.
+  /// `pattern` of each token is what to look for: its content, normalized where the token says so. Empty
+  /// patterns are left out.
   struct Entry {
     std::string pattern;
     AddedToken token;

@@ -13,27 +13,33 @@ namespace {
 constexpr std::int64_t kMaxId = 1 << 26;
 
 std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) | static_cast<std::uint32_t>(right);
+  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) |
+         static_cast<std::uint32_t>(right);
 }
 
 // A merge is "a b" or ["a", "b"]; both are found in current files.
-std::pair<std::string, std::string> parse_merge(const nlohmann::json& merge, std::size_t index, std::string_view subject) {
+std::pair<std::string, std::string> parse_merge(const nlohmann::json& merge, std::size_t index,
+                                                std::string_view subject) {
   if (merge.is_string()) {
     const auto& text = merge.get_ref<const std::string&>();
     const std::size_t space = text.find(' ');
-    if (space != std::string::npos && space > 0 && space + 1 < text.size() && text.find(' ', space + 1) == std::string::npos) {
+    if (space != std::string::npos && space > 0 && space + 1 < text.size() &&
+        text.find(' ', space + 1) == std::string::npos) {
       return {text.substr(0, space), text.substr(space + 1)};
     }
   } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
     return {merge[0].get<std::string>(), merge[1].get<std::string>()};
   }
-  fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": merge ", index, " is not a pair of tokens; want \"a b\" or [\"a\", \"b\"]; get the file again");
+  fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": merge ", index,
+       " is not a pair of tokens; want \"a b\" or [\"a\", \"b\"]; get the file again");
 }
 
 // One entry of the merge queue: `left` is a position in the list of symbols.
 struct Candidate {
   std::int32_t rank, left, id;
-  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
+  bool operator>(const Candidate& other) const {
+    return rank != other.rank ? rank > other.rank : left > other.left;
+  }
 };
 
 struct Symbol {
@@ -43,26 +49,33 @@ struct Symbol {
 }  // namespace
 
 BpeModel::BpeModel(const nlohmann::json& json, std::string_view subject) {
-  if (!json.is_object()) fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": no \"model\"; want a BPE model; get the file again");
+  if (!json.is_object())
+    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject,
+         ": no \"model\"; want a BPE model; get the file again");
   const auto type = field_or<std::string>(json, "type", "BPE", subject);
-  if (type != "BPE") fail_unknown_step(subject, "model type", type, "BPE (and SentencePiece from tokenizer.model)");
-  if (field_or<double>(json, "dropout", 0.0, subject) != 0.0) fail_unknown_step(subject, "model field", "dropout", "BPE without dropout");
+  if (type != "BPE")
+    fail_unknown_step(subject, "model type", type, "BPE (and SentencePiece from tokenizer.model)");
+  if (field_or<double>(json, "dropout", 0.0, subject) != 0.0)
+    fail_unknown_step(subject, "model field", "dropout", "BPE without dropout");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!field_or<std::string>(json, key, "", subject).empty()) fail_unknown_step(subject, "model field", key, "BPE without it");
+    if (!field_or<std::string>(json, key, "", subject).empty())
+      fail_unknown_step(subject, "model field", key, "BPE without it");
   }
   ignore_merges_ = field_or<bool>(json, "ignore_merges", false, subject);
   byte_fallback_ = field_or<bool>(json, "byte_fallback", false, subject);
   fuse_unknown_ = field_or<bool>(json, "fuse_unk", false, subject);
 
-  if (!json.contains("vocab") || !json.at("vocab").is_object() || !json.contains("merges") || !json.at("merges").is_array()) {
-    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": the model lacks \"vocab\" or \"merges\"; want both; get the file again");
+  if (!json.contains("vocab") || !json.at("vocab").is_object() || !json.contains("merges") ||
+      !json.at("merges").is_array()) {
+    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject,
+         ": the model lacks \"vocab\" or \"merges\"; want both; get the file again");
   }
   const auto& vocab = json.at("vocab");
   vocabulary_.reserve(vocab.size());
   for (const auto& [token, id] : vocab.items()) {
     if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > kMaxId) {
-      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": token '", token, "' has id ", id.dump(), "; want an integer in [0, ", kMaxId,
-           "]; get the file again");
+      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": token '", token, "' has id ", id.dump(),
+           "; want an integer in [0, ", kMaxId, "]; get the file again");
     }
     vocabulary_.emplace(token, id.get<std::int32_t>());
   }
@@ -84,7 +97,8 @@ BpeModel::BpeModel(const nlohmann::json& json, std::string_view subject) {
   if (!unknown.empty()) {
     unknown_ = id(unknown);
     if (!unknown_) {
-      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": unk_token '", unknown, "' is not in the vocabulary; get the file again");
+      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject, ": unk_token '", unknown,
+           "' is not in the vocabulary; get the file again");
     }
   }
   constexpr char kDigits[] = "0123456789ABCDEF";
@@ -104,8 +118,8 @@ const BpeModel::Merge* BpeModel::find_merge(std::int32_t left, std::int32_t righ
   return found == merges_.end() ? nullptr : &found->second;
 }
 
-// A character that the vocabulary lacks becomes its bytes when all of them have tokens, else the unknown token; without one it vanishes, as
-// in the reference implementation.
+// A character that the vocabulary lacks becomes its bytes when all of them have tokens, else the unknown
+// token; without one it vanishes, as in the reference implementation.
 void BpeModel::split_characters(std::string_view word, std::vector<std::int32_t>& symbols) const {
   bool pending_unknown = false;
   for (std::size_t at = 0; at < word.size();) {
@@ -150,7 +164,8 @@ void BpeModel::encode(std::string_view word, std::vector<std::int32_t>& out) con
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
   const auto offer = [&](std::int32_t left, std::int32_t right) {
     if (left < 0 || right < 0) return;
-    if (const Merge* merge = find_merge(symbols[left].id, symbols[right].id)) queue.push({merge->rank, left, merge->id});
+    if (const Merge* merge = find_merge(symbols[left].id, symbols[right].id))
+      queue.push({merge->rank, left, merge->id});
   };
   for (std::int32_t i = 0; i + 1 < count; ++i) offer(i, i + 1);
   while (!queue.empty()) {

@@ -17,11 +17,12 @@ struct StringHash {
 };
 using Vocabulary = std::unordered_map<std::string, std::int32_t, StringHash, std::equal_to<>>;
 
-/// The "model" of a tokenizer.json of type BPE (Sennrich et al., arXiv:1508.07909; byte-level: Radford et al. 2019).
+/// The "model" of a tokenizer.json of type BPE (Sennrich et al., arXiv:1508.07909; byte-level: Radford et al.
+/// 2019).
 class BpeModel {
  public:
-  /// `json` is the "model" object. Throws Corrupt (a merge of tokens that are not in the vocabulary, ids twice), Unsupported (another model
-  /// type, dropout, subword prefix or suffix).
+  /// `json` is the "model" object. Throws Corrupt (a merge of tokens that are not in the vocabulary, ids
+  /// twice), Unsupported (another model type, dropout, subword prefix or suffix).
   BpeModel(const nlohmann::json& json, std::string_view subject);
 
   /// Appends the ids of one word. O(n log n) in its characters.

@@ -34,7 +34,8 @@ BpeTokenizer::BpeTokenizer(std::string json_text, std::string subject, const Tok
     : json_text_(std::move(json_text)), config_text_(config.text), subject_(std::move(subject)) {
   const nlohmann::json json = io::parse_json(json_text_, subject_);
   if (!json.is_object() || !json.contains("model")) {
-    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": no \"model\"; want a tokenizer.json; get the file again");
+    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_,
+         ": no \"model\"; want a tokenizer.json; get the file again");
   }
   normalizer_ = parse_normalizer(section(json, "normalizer"), subject_);
   pre_tokenizer_ = PreTokenizer(section(json, "pre_tokenizer"), subject_);
@@ -49,8 +50,8 @@ BpeTokenizer::BpeTokenizer(std::string json_text, std::string subject, const Tok
       is_special_.resize(at + 1);
     }
     if (present_[at] && tokens_[at] != token) {
-      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": id ", id, " belongs to '", tokens_[at], "' and to '", token,
-           "'; want one token for each id; get the file again");
+      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": id ", id, " belongs to '", tokens_[at],
+           "' and to '", token, "'; want one token for each id; get the file again");
     }
     tokens_[at] = token;
     present_[at] = true;
@@ -61,8 +62,9 @@ BpeTokenizer::BpeTokenizer(std::string json_text, std::string subject, const Tok
     place(id, token);
   }
   if (tokens_.size() > 4 * (model_->vocabulary().size() + added_ids_.size()) + 65536) {
-    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": ids reach ", tokens_.size() - 1, " with only ",
-         model_->vocabulary().size() + added_ids_.size(), " tokens; want ids without large holes; get the file again");
+    fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": ids reach ", tokens_.size() - 1,
+         " with only ", model_->vocabulary().size() + added_ids_.size(),
+         " tokens; want ids without large holes; get the file again");
   }
   read_post_processor(section(json, "post_processor"));
   special_ = config.resolve([this](std::string_view token) { return token_id(token); });
@@ -84,8 +86,9 @@ void BpeTokenizer::read_added_tokens(const nlohmann::json& json) {
     token.single_word = field_or<bool>(item, "single_word", false, subject_);
     const auto in_model = model_->id(token.content);
     if (token.id < 0 || token.id > (1 << 26) || (in_model && *in_model != token.id)) {
-      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": added token '", token.content, "' has id ", token.id,
-           in_model ? cat(", the model's vocabulary says ", *in_model) : std::string(), "; want one id; get the file again");
+      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": added token '", token.content,
+           "' has id ", token.id, in_model ? cat(", the model's vocabulary says ", *in_model) : std::string(),
+           "; want one id; get the file again");
     }
     added_ids_.emplace(token.content, token.id);
     if (token.special) special.push_back(token.id);
@@ -115,7 +118,8 @@ void BpeTokenizer::read_post_processor(const nlohmann::json& json) {
     return;
   }
   if (type == "ByteLevel") return;  // moves offsets only
-  if (type != "TemplateProcessing") fail_unknown_step(subject_, "post_processor", type, "Sequence, ByteLevel, TemplateProcessing");
+  if (type != "TemplateProcessing")
+    fail_unknown_step(subject_, "post_processor", type, "Sequence, ByteLevel, TemplateProcessing");
   const auto tokens = field_or<nlohmann::json>(json, "special_tokens", nlohmann::json::object(), subject_);
   bool after_text = false;
   for (const auto& part : field<nlohmann::json>(json, "single", subject_)) {
@@ -123,13 +127,16 @@ void BpeTokenizer::read_post_processor(const nlohmann::json& json) {
       after_text = true;
       continue;
     }
-    const auto name = field<std::string>(field<nlohmann::json>(part, "SpecialToken", subject_), "id", subject_);
+    const auto name =
+        field<std::string>(field<nlohmann::json>(part, "SpecialToken", subject_), "id", subject_);
     if (!tokens.contains(name)) {
-      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": the template uses '", name, "', which its special_tokens lack; get the file again");
+      fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": the template uses '", name,
+           "', which its special_tokens lack; get the file again");
     }
     for (const std::int32_t id : field<std::vector<std::int32_t>>(tokens.at(name), "ids", subject_)) {
       if (id < 0 || id >= size() || !present_[static_cast<std::size_t>(id)]) {
-        fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": the template uses id ", id, ", which has no token; get the file again");
+        fail(ErrorKind::kCorrupt, "data.tokenizer_json", subject_, ": the template uses id ", id,
+             ", which has no token; get the file again");
       }
       (after_text ? suffix_ : prefix_).push_back(id);
     }
@@ -142,7 +149,8 @@ std::optional<std::int32_t> BpeTokenizer::token_id(std::string_view token) const
   return model_->id(token);
 }
 
-std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
+std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, bool add_special,
+                                               bool parse_special) const {
   const std::size_t invalid = find_invalid_utf8(text);
   if (invalid != std::string_view::npos) {
     fail(ErrorKind::kInvalidArgument, "data.encode", "text: byte ", invalid, " of ", text.size(),
@@ -168,7 +176,8 @@ std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, bool add_s
       if (inner.id >= 0) {
         out.push_back(inner.id);
       } else {
-        encode_text(part.substr(inner.begin, inner.end - inner.begin), segment.begin == 0 && inner.begin == 0, cache, out);
+        encode_text(part.substr(inner.begin, inner.end - inner.begin), segment.begin == 0 && inner.begin == 0,
+                    cache, out);
       }
     }
   }
@@ -176,7 +185,8 @@ std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, bool add_s
   return out;
 }
 
-void BpeTokenizer::encode_text(std::string_view text, bool at_text_start, WordCache& cache, std::vector<std::int32_t>& out) const {
+void BpeTokenizer::encode_text(std::string_view text, bool at_text_start, WordCache& cache,
+                               std::vector<std::int32_t>& out) const {
   Words words;
   words.words = {text};
   words.at_text_start = at_text_start;
@@ -195,8 +205,9 @@ void BpeTokenizer::encode_text(std::string_view text, bool at_text_start, WordCa
       model_->encode(word, out);
     }
     if (word.size() > kLongestCachedWord || cache.ranges.size() >= kMostCachedWords) continue;
-    cache.ranges.emplace(std::string(word), WordCache::Range{static_cast<std::uint32_t>(cache.ids.size()),
-                                                             static_cast<std::uint32_t>(out.size() - before)});
+    cache.ranges.emplace(std::string(word),
+                         WordCache::Range{static_cast<std::uint32_t>(cache.ids.size()),
+                                          static_cast<std::uint32_t>(out.size() - before)});
     cache.ids.insert(cache.ids.end(), out.begin() + static_cast<std::ptrdiff_t>(before), out.end());
   }
 }

@@ -1,4 +1,5 @@
-// A tokenizer.json of type BPE: normalizer, pre-tokenizer, merges, post-processor and decoder as the file writes them.
+// A tokenizer.json of type BPE: normalizer, pre-tokenizer, merges, post-processor and decoder as the file
+// writes them.
 #pragma once
 #include <unordered_map>
 
@@ -14,11 +15,12 @@ namespace crumb::data {
 
 class BpeTokenizer final : public Tokenizer {
  public:
-  /// `json_text` is a whole tokenizer.json; GGUF, tiktoken and GPT-2 vocabularies come here as one too. "truncation" and "padding" of the file
-  /// are settings of a caller and are not applied.
+  /// `json_text` is a whole tokenizer.json; GGUF, tiktoken and GPT-2 vocabularies come here as one too.
+  /// "truncation" and "padding" of the file are settings of a caller and are not applied.
   BpeTokenizer(std::string json_text, std::string subject, const TokenizerConfig& config);
 
-  std::vector<std::int32_t> encode(std::string_view text, bool add_special, bool parse_special) const override;
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special,
+                                   bool parse_special) const override;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const override;
   std::string decode_bytes(std::span<const std::int32_t> ids, bool skip_special) const override;
   std::int64_t size() const override { return static_cast<std::int64_t>(tokens_.size()); }
@@ -33,7 +35,8 @@ class BpeTokenizer final : public Tokenizer {
   void read_added_tokens(const nlohmann::json& json);
   void read_post_processor(const nlohmann::json& json);
   std::vector<std::string> tokens_of(std::span<const std::int32_t> ids, bool skip_special) const;
-  void encode_text(std::string_view text, bool at_text_start, WordCache& cache, std::vector<std::int32_t>& out) const;
+  void encode_text(std::string_view text, bool at_text_start, WordCache& cache,
+                   std::vector<std::int32_t>& out) const;
 
   std::string json_text_, config_text_, subject_;
   std::vector<std::unique_ptr<Normalizer>> normalizer_;

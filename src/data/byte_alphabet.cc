@@ -33,7 +33,9 @@ const Alphabet& alphabet() {
 
 }  // namespace
 
-const std::string& byte_character(std::uint8_t byte) { return alphabet().character[byte]; }
+const std::string& byte_character(std::uint8_t byte) {
+  return alphabet().character[byte];
+}
 
 std::string to_byte_alphabet(std::string_view bytes) {
   std::string out;

@@ -1,5 +1,6 @@
-// The alphabet of byte-level BPE: each of the 256 bytes is written as one printable character, so that a vocabulary file is text.
-// 33-126, 161-172 and 174-255 stand for themselves; the other 68 bytes are U+0100 upward, in order.
+// The alphabet of byte-level BPE: each of the 256 bytes is written as one printable character, so that a
+// vocabulary file is text. 33-126, 161-172 and 174-255 stand for themselves; the other 68 bytes are U+0100
+// upward, in order.
 #pragma once
 #include <cstdint>
 #include <optional>

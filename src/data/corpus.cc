@@ -33,7 +33,8 @@ std::string document_of(std::string_view line, const std::string& subject, std::
   const nlohmann::json json = io::parse_json(line, where);
   const auto text = json.is_object() ? json.find("text") : json.end();
   if (!json.is_object() || text == json.end() || !text->is_string()) {
-    fail(ErrorKind::kCorrupt, kWhere, where, ": no string field \"text\"; want one JSON object with it on each line; convert the file");
+    fail(ErrorKind::kCorrupt, kWhere, where,
+         ": no string field \"text\"; want one JSON object with it on each line; convert the file");
   }
   return text->get<std::string>();
 }
@@ -41,7 +42,8 @@ std::string document_of(std::string_view line, const std::string& subject, std::
 }  // namespace
 
 std::string join_wikitext(std::string_view raw) {
-  // The published dataset has one row per line, its newline kept; rows of white space only are empty; rows are joined with "\n\n".
+  // The published dataset has one row per line, its newline kept; rows of white space only are empty; rows
+  // are joined with "\n\n".
   std::string out;
   out.reserve(raw.size() + raw.size() / 8);
   bool first = true;
@@ -71,11 +73,13 @@ Corpus read_corpus(const std::filesystem::path& path) {
     std::size_t number = 0;
     const auto finish_line = [&] {
       ++number;
-      if (line.find_first_not_of(" \t\r") != std::string::npos) corpus.documents.push_back(document_of(line, corpus.source, number));
+      if (line.find_first_not_of(" \t\r") != std::string::npos)
+        corpus.documents.push_back(document_of(line, corpus.source, number));
       line.clear();
     };
     read_chunks(path, [&](std::string_view chunk) {
-      for (std::size_t end; (end = chunk.find('\n')) != std::string_view::npos; chunk.remove_prefix(end + 1)) {
+      for (std::size_t end; (end = chunk.find('\n')) != std::string_view::npos;
+           chunk.remove_prefix(end + 1)) {
         line += chunk.substr(0, end);
         finish_line();
       }
@@ -93,8 +97,11 @@ Corpus read_corpus(const std::filesystem::path& path) {
     if (is_wikitext(name)) text = join_wikitext(text);
     if (!text.empty()) corpus.documents.push_back(std::move(text));
   }
-  const bool empty = std::all_of(corpus.documents.begin(), corpus.documents.end(), [](const std::string& d) { return d.empty(); });
-  if (empty) fail(ErrorKind::kCorrupt, kWhere, corpus.source, ": holds no text; want at least one document; check the file");
+  const bool empty = std::all_of(corpus.documents.begin(), corpus.documents.end(),
+                                 [](const std::string& d) { return d.empty(); });
+  if (empty)
+    fail(ErrorKind::kCorrupt, kWhere, corpus.source,
+         ": holds no text; want at least one document; check the file");
   return corpus;
 }
 

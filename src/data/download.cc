@@ -20,7 +20,9 @@ namespace {
 
 constexpr std::string_view kWhere = "data.download";
 
-int stop_on_interrupt(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { return interrupted() ? 1 : 0; }
+int stop_on_interrupt(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return interrupted() ? 1 : 0;
+}
 
 // Removes a file unless it has been renamed away.
 struct Temporary {
@@ -40,16 +42,21 @@ std::string hub_address() {
   return address;
 }
 
-void download(const std::string& url, const std::filesystem::path& path, const std::function<void(const std::filesystem::path&)>& verify) {
+void download(const std::string& url, const std::filesystem::path& path,
+              const std::function<void(const std::filesystem::path&)>& verify) {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
-  if (error) fail(ErrorKind::kIo, kWhere, path.parent_path().string(), ": cannot be made (", error.message(), "); want a folder for downloads; check permissions");
+  if (error)
+    fail(ErrorKind::kIo, kWhere, path.parent_path().string(), ": cannot be made (", error.message(),
+         "); want a folder for downloads; check permissions");
 
   const Temporary part{cat(path.string(), ".part", ::getpid())};
   std::FILE* file = std::fopen(part.path.c_str(), "wb");
-  if (file == nullptr) fail(ErrorKind::kIo, kWhere, part.path.string(), ": cannot be written (", std::strerror(errno), "); check permissions and space");
+  if (file == nullptr)
+    fail(ErrorKind::kIo, kWhere, part.path.string(), ": cannot be written (", std::strerror(errno),
+         "); check permissions and space");
   log::info("[data.download] ", url, " -> ", path.string());
   const std::unique_ptr<CURL, void (*)(CURL*)> curl(curl_easy_init(), curl_easy_cleanup);
   char reason[CURL_ERROR_SIZE] = {};
@@ -70,13 +77,18 @@ void download(const std::string& url, const std::filesystem::path& path, const s
   const bool written = std::fclose(file) == 0;
   if (status == CURLE_ABORTED_BY_CALLBACK) throw_if_interrupted("data.download");
   if (status != CURLE_OK || !written) {
-    const std::string why = status == CURLE_OK ? std::strerror(errno) : reason[0] != '\0' ? reason : curl_easy_strerror(status);
-    fail(ErrorKind::kIo, kWhere, url, ": ", why, "; want the file's content; check the network and the free space");
+    const std::string why = status == CURLE_OK  ? std::strerror(errno)
+                            : reason[0] != '\0' ? reason
+                                                : curl_easy_strerror(status);
+    fail(ErrorKind::kIo, kWhere, url, ": ", why,
+         "; want the file's content; check the network and the free space");
   }
   verify(part.path);
   io::sync_path(part.path);
   std::filesystem::rename(part.path, path, error);
-  if (error) fail(ErrorKind::kIo, kWhere, path.string(), ": cannot be renamed into place (", error.message(), "); check permissions");
+  if (error)
+    fail(ErrorKind::kIo, kWhere, path.string(), ": cannot be renamed into place (", error.message(),
+         "); check permissions");
   io::sync_path(path.parent_path());
 }
 

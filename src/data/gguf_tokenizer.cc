@@ -14,7 +14,8 @@ namespace crumb::data {
 namespace {
 
 constexpr std::string_view kWhere = "data.gguf_tokenizer";
-constexpr std::string_view kByteLevelDecoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
+constexpr std::string_view kByteLevelDecoder =
+    R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
 
 struct GgufVocabulary {
   std::string subject;
@@ -28,7 +29,8 @@ std::optional<std::int32_t> special_id(const io::GgufFile& file, std::string_vie
   const std::int64_t id = file.get_int(key, -1);
   if (id < 0) return std::nullopt;
   if (id >= static_cast<std::int64_t>(tokens)) {
-    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", key, " is ", id, " and there are ", tokens, " tokens; get the file again");
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", key, " is ", id, " and there are ", tokens,
+         " tokens; get the file again");
   }
   return static_cast<std::int32_t>(id);
 }
@@ -38,23 +40,26 @@ GgufVocabulary read_vocabulary(const io::GgufFile& file) {
   vocabulary.subject = file.path().string();
   const auto* tokens = file.find_strings("tokenizer.ggml.tokens");
   if (tokens == nullptr || tokens->empty()) {
-    fail(ErrorKind::kNotFound, kWhere, vocabulary.subject, ": no tokenizer.ggml.tokens; want a GGUF file with its tokenizer; use another file");
+    fail(ErrorKind::kNotFound, kWhere, vocabulary.subject,
+         ": no tokenizer.ggml.tokens; want a GGUF file with its tokenizer; use another file");
   }
   vocabulary.tokens = *tokens;
   const auto* types = file.find_ints("tokenizer.ggml.token_type");
   vocabulary.types = types != nullptr ? *types : std::vector<std::int64_t>(tokens->size(), 1);
   if (vocabulary.types.size() != tokens->size()) {
-    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": tokenizer.ggml.token_type has ", vocabulary.types.size(), " entries, tokens ",
-         tokens->size(), "; want as many; get the file again");
+    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": tokenizer.ggml.token_type has ",
+         vocabulary.types.size(), " entries, tokens ", tokens->size(), "; want as many; get the file again");
   }
   std::unordered_set<std::string_view> seen;
   for (std::size_t i = 0; i < tokens->size(); ++i) {
     const std::int64_t type = vocabulary.types[i];
     if (type < 1 || type > 6) {
-      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": token ", i, " has type ", type, "; want 1 to 6; get the file again");
+      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": token ", i, " has type ", type,
+           "; want 1 to 6; get the file again");
     }
     if (find_invalid_utf8(vocabulary.tokens[i]) != std::string::npos) {
-      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": token ", i, " is not valid UTF-8; want text; get the file again");
+      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": token ", i,
+           " is not valid UTF-8; want text; get the file again");
     }
     if (!seen.insert(vocabulary.tokens[i]).second) {
       fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": token ", i, " '", vocabulary.tokens[i],
@@ -70,13 +75,15 @@ GgufVocabulary read_vocabulary(const io::GgufFile& file) {
   return vocabulary;
 }
 
-TokenizerConfig make_config(const io::GgufFile& file, const GgufVocabulary& vocabulary, bool add_bos, bool add_eos) {
+TokenizerConfig make_config(const io::GgufFile& file, const GgufVocabulary& vocabulary, bool add_bos,
+                            bool add_eos) {
   TokenizerConfig config;
   config.add_bos = add_bos;
   config.add_eos = add_eos;
   config.bos_id = vocabulary.bos;
   if (vocabulary.eos) config.eos_ids.push_back(*vocabulary.eos);
-  if (vocabulary.end_of_turn && vocabulary.end_of_turn != vocabulary.eos) config.eos_ids.push_back(*vocabulary.end_of_turn);
+  if (vocabulary.end_of_turn && vocabulary.end_of_turn != vocabulary.eos)
+    config.eos_ids.push_back(*vocabulary.end_of_turn);
 
   nlohmann::ordered_json json;
   json["tokenizer_class"] = "PreTrainedTokenizerFast";
@@ -90,7 +97,8 @@ TokenizerConfig make_config(const io::GgufFile& file, const GgufVocabulary& voca
   set("pad_token", vocabulary.padding);
   json["add_bos_token"] = add_bos;
   json["add_eos_token"] = add_eos;
-  const std::int64_t context = file.get_int(cat(file.get_string("general.architecture", ""), ".context_length"), 0);
+  const std::int64_t context =
+      file.get_int(cat(file.get_string("general.architecture", ""), ".context_length"), 0);
   if (context > 0) json["model_max_length"] = context;
   const std::string chat = file.get_string("tokenizer.chat_template", "");
   if (!chat.empty() && find_invalid_utf8(chat) == std::string::npos) json["chat_template"] = chat;
@@ -99,22 +107,26 @@ TokenizerConfig make_config(const io::GgufFile& file, const GgufVocabulary& voca
 }
 
 std::unique_ptr<Tokenizer> open_bpe(const io::GgufFile& file, const GgufVocabulary& vocabulary) {
-  const NamedPreTokenizer rule = named_pre_tokenizer(file.get_string("tokenizer.ggml.pre", ""), vocabulary.subject);
+  const NamedPreTokenizer rule =
+      named_pre_tokenizer(file.get_string("tokenizer.ggml.pre", ""), vocabulary.subject);
   const auto* merges = file.find_strings("tokenizer.ggml.merges");
   if (merges == nullptr) {
-    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": no tokenizer.ggml.merges; a 'gpt2' tokenizer needs them; get the file again");
+    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject,
+         ": no tokenizer.ggml.merges; a 'gpt2' tokenizer needs them; get the file again");
   }
   TokenizerJsonParts parts;
   parts.normalizer = rule.normalizer;
   parts.pre_tokenizer = rule.pre_tokenizer;
   parts.decoder = kByteLevelDecoder;
-  parts.post_processor = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+  parts.post_processor =
+      R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
   parts.ignore_merges = rule.ignore_merges;
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
     parts.vocabulary.emplace_back(vocabulary.tokens[i], id);
     const auto type = static_cast<PieceType>(vocabulary.types[i]);
-    if (type != PieceType::kControl && type != PieceType::kUserDefined && type != PieceType::kUnknown) continue;
+    if (type != PieceType::kControl && type != PieceType::kUserDefined && type != PieceType::kUnknown)
+      continue;
     AddedToken token;
     token.id = id;
     token.content = vocabulary.tokens[i];
@@ -124,7 +136,8 @@ std::unique_ptr<Tokenizer> open_bpe(const io::GgufFile& file, const GgufVocabula
   for (const std::string& merge : *merges) {
     const std::size_t space = merge.find(' ');
     if (space == std::string::npos) {
-      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": merge '", merge, "' has no space; want two tokens; get the file again");
+      fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": merge '", merge,
+           "' has no space; want two tokens; get the file again");
     }
     parts.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
@@ -139,8 +152,9 @@ std::unique_ptr<Tokenizer> open_bpe(const io::GgufFile& file, const GgufVocabula
 std::unique_ptr<Tokenizer> open_pieces(const io::GgufFile& file, const GgufVocabulary& vocabulary) {
   const auto* scores = file.find_floats("tokenizer.ggml.scores");
   if (scores == nullptr || scores->size() != vocabulary.tokens.size()) {
-    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": tokenizer.ggml.scores has ", scores == nullptr ? 0 : scores->size(), " entries; want ",
-         vocabulary.tokens.size(), ", one for each token; get the file again");
+    fail(ErrorKind::kCorrupt, kWhere, vocabulary.subject, ": tokenizer.ggml.scores has ",
+         scores == nullptr ? 0 : scores->size(), " entries; want ", vocabulary.tokens.size(),
+         ", one for each token; get the file again");
   }
   SentencePieceModel model;
   model.algorithm = PieceAlgorithm::kBpe;
@@ -168,7 +182,8 @@ std::unique_ptr<Tokenizer> open_gguf_tokenizer(const std::filesystem::path& path
   const io::GgufFile file(path);
   const std::string model = file.get_string("tokenizer.ggml.model", "");
   if (model.empty()) {
-    fail(ErrorKind::kNotFound, kWhere, path.string(), ": no tokenizer.ggml.model; want a GGUF file with its tokenizer; use another file");
+    fail(ErrorKind::kNotFound, kWhere, path.string(),
+         ": no tokenizer.ggml.model; want a GGUF file with its tokenizer; use another file");
   }
   if (model != "gpt2" && model != "llama") {
     fail(ErrorKind::kUnsupported, kWhere, path.string(), ": tokenizer.ggml.model is '", model,

@@ -18,13 +18,14 @@ class UnicodeForm final : public Normalizer {
  public:
   explicit UnicodeForm(int options) : options_(static_cast<utf8proc_option_t>(options)) {}
   void apply(std::string& text) const override {
-    if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; })) return;
+    if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
+      return;
     utf8proc_uint8_t* mapped = nullptr;
     const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                                static_cast<utf8proc_ssize_t>(text.size()), &mapped, options_);
     if (size < 0) {
-      fail(ErrorKind::kInvalidArgument, "data.normalize", "text: utf8proc refuses it (", utf8proc_errmsg(size),
-           "); want valid UTF-8; convert the text");
+      fail(ErrorKind::kInvalidArgument, "data.normalize", "text: utf8proc refuses it (",
+           utf8proc_errmsg(size), "); want valid UTF-8; convert the text");
     }
     text.assign(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(size));
     std::free(mapped);
@@ -68,7 +69,8 @@ class Replace final : public Normalizer {
   std::string content_;
 };
 
-void add(const nlohmann::json& json, std::string_view subject, std::vector<std::unique_ptr<Normalizer>>& steps) {
+void add(const nlohmann::json& json, std::string_view subject,
+         std::vector<std::unique_ptr<Normalizer>>& steps) {
   if (json.is_null()) return;
   const std::string type = step_type(json, subject, "normalizer");
   const int composed = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
@@ -86,7 +88,8 @@ void add(const nlohmann::json& json, std::string_view subject, std::vector<std::
   } else if (type == "Prepend") {
     steps.push_back(std::make_unique<Prepend>(field<std::string>(json, "prepend", subject)));
   } else if (type == "Replace") {
-    steps.push_back(std::make_unique<Replace>(Regex(pattern_expression(json, subject), subject), field<std::string>(json, "content", subject)));
+    steps.push_back(std::make_unique<Replace>(Regex(pattern_expression(json, subject), subject),
+                                              field<std::string>(json, "content", subject)));
   } else {
     fail_unknown_step(subject, "normalizer", type, kKnown);
   }
@@ -94,7 +97,8 @@ void add(const nlohmann::json& json, std::string_view subject, std::vector<std::
 
 }  // namespace
 
-std::vector<std::unique_ptr<Normalizer>> parse_normalizer(const nlohmann::json& json, std::string_view subject) {
+std::vector<std::unique_ptr<Normalizer>> parse_normalizer(const nlohmann::json& json,
+                                                          std::string_view subject) {
   std::vector<std::unique_ptr<Normalizer>> steps;
   add(json, subject, steps);
   return steps;

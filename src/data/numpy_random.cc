@@ -17,7 +17,8 @@ __extension__ using Uint128 = unsigned __int128;
 std::array<std::uint64_t, 4> seed_state(std::uint64_t seed) {
   constexpr std::uint32_t kInitA = 0x43b0d7e5, kMultA = 0x931e8875, kInitB = 0x8b51f9dd, kMultB = 0x58f38ded;
   constexpr std::uint32_t kMixLeft = 0xca01f9dd, kMixRight = 0x4973f715;
-  std::array<std::uint32_t, 4> pool{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32), 0, 0};
+  std::array<std::uint32_t, 4> pool{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
+                                    0, 0};
   std::uint32_t constant = kInitA;
   const auto hash = [&constant](std::uint32_t value, std::uint32_t factor) {
     value ^= constant;
@@ -35,7 +36,8 @@ std::array<std::uint64_t, 4> seed_state(std::uint64_t seed) {
   }
   constant = kInitB;
   std::array<std::uint64_t, 4> state{};
-  for (std::size_t i = 0; i < 8; ++i) state[i / 2] |= static_cast<std::uint64_t>(hash(pool[i % 4], kMultB)) << (32 * (i % 2));
+  for (std::size_t i = 0; i < 8; ++i)
+    state[i / 2] |= static_cast<std::uint64_t>(hash(pool[i % 4], kMultB)) << (32 * (i % 2));
   return state;
 }
 
@@ -69,7 +71,10 @@ class Pcg64 {
   }
 
  private:
-  void step() { state_ = state_ * ((static_cast<Uint128>(0x2360ED051FC65DA4ULL) << 64) | 0x4385DF649FCCF645ULL) + increment_; }
+  void step() {
+    state_ =
+        state_ * ((static_cast<Uint128>(0x2360ED051FC65DA4ULL) << 64) | 0x4385DF649FCCF645ULL) + increment_;
+  }
   Uint128 state_ = 0, increment_ = 0;
   std::uint64_t word_ = 0;
   bool has_half_ = false;
@@ -82,7 +87,8 @@ std::vector<std::int64_t> numpy_permutation(std::uint64_t seed, std::int64_t cou
   std::vector<std::int64_t> order(static_cast<std::size_t>(count));
   std::iota(order.begin(), order.end(), 0);
   Pcg64 random(seed);
-  for (std::size_t i = order.size(); i-- > 1;) std::swap(order[i], order[random.bounded(static_cast<std::uint32_t>(i))]);
+  for (std::size_t i = order.size(); i-- > 1;)
+    std::swap(order[i], order[random.bounded(static_cast<std::uint32_t>(i))]);
   return order;
 }
 

@@ -11,7 +11,8 @@
 namespace crumb::data {
 namespace {
 
-constexpr std::string_view kKnown = "Sequence, Split, Digits, ByteLevel, Metaspace, Punctuation, Whitespace, WhitespaceSplit";
+constexpr std::string_view kKnown =
+    "Sequence, Split, Digits, ByteLevel, Metaspace, Punctuation, Whitespace, WhitespaceSplit";
 constexpr std::string_view kGpt2Expression =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -36,7 +37,8 @@ std::vector<Part> cover(std::string_view text, const std::vector<TextRange>& mat
   return parts;
 }
 
-void emit(std::string_view text, const std::vector<Part>& parts, Behavior behavior, std::vector<std::string_view>& out) {
+void emit(std::string_view text, const std::vector<Part>& parts, Behavior behavior,
+          std::vector<std::string_view>& out) {
   const auto view = [&](const TextRange& r) { return text.substr(r.begin, r.end - r.begin); };
   if (behavior == Behavior::kRemoved || behavior == Behavior::kIsolated) {
     for (const Part& part : parts) {
@@ -109,10 +111,13 @@ class Splitter : public PreTokenizerStep {
 
 class RegexSplit final : public Splitter {
  public:
-  RegexSplit(Regex regex, Behavior behavior, bool invert) : Splitter(behavior, invert), regex_(std::move(regex)) {}
+  RegexSplit(Regex regex, Behavior behavior, bool invert)
+      : Splitter(behavior, invert), regex_(std::move(regex)) {}
 
  protected:
-  void find(std::string_view word, std::vector<TextRange>& matches) const override { regex_.find_all(word, matches); }
+  void find(std::string_view word, std::vector<TextRange>& matches) const override {
+    regex_.find_all(word, matches);
+  }
 
  private:
   Regex regex_;
@@ -120,7 +125,8 @@ class RegexSplit final : public Splitter {
 
 class CharacterSplit final : public Splitter {
  public:
-  CharacterSplit(bool (*predicate)(std::uint32_t), Behavior behavior) : Splitter(behavior, false), predicate_(predicate) {}
+  CharacterSplit(bool (*predicate)(std::uint32_t), Behavior behavior)
+      : Splitter(behavior, false), predicate_(predicate) {}
 
  protected:
   void find(std::string_view word, std::vector<TextRange>& matches) const override {
@@ -171,7 +177,8 @@ class MetaspaceStep final : public PreTokenizerStep {
           out += c;
         }
       }
-      const bool wanted = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && words.at_text_start && i == 0);
+      const bool wanted =
+          prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && words.at_text_start && i == 0);
       if (wanted && !out.starts_with(mark_)) out.insert(0, mark_);
       words.arena.push_back(std::move(out));
       words.words[i] = words.arena.back();
@@ -184,20 +191,24 @@ class MetaspaceStep final : public PreTokenizerStep {
 };
 
 Behavior parse_behavior(const std::string& name, std::string_view subject) {
-  static const std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::kRemoved},
-                                                            {"Isolated", Behavior::kIsolated},
-                                                            {"MergedWithPrevious", Behavior::kMergedWithPrevious},
-                                                            {"MergedWithNext", Behavior::kMergedWithNext},
-                                                            {"Contiguous", Behavior::kContiguous}};
+  static const std::pair<const char*, Behavior> kNames[] = {
+      {"Removed", Behavior::kRemoved},
+      {"Isolated", Behavior::kIsolated},
+      {"MergedWithPrevious", Behavior::kMergedWithPrevious},
+      {"MergedWithNext", Behavior::kMergedWithNext},
+      {"Contiguous", Behavior::kContiguous}};
   for (const auto& [known, behavior] : kNames) {
     if (name == known) return behavior;
   }
-  fail_unknown_step(subject, "split behavior", name, "Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
+  fail_unknown_step(subject, "split behavior", name,
+                    "Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous");
 }
 
 }  // namespace
 
-PreTokenizer::PreTokenizer(const nlohmann::json& json, std::string_view subject) { add(json, subject); }
+PreTokenizer::PreTokenizer(const nlohmann::json& json, std::string_view subject) {
+  add(json, subject);
+}
 
 void PreTokenizer::add(const nlohmann::json& json, std::string_view subject) {
   if (json.is_null()) return;
@@ -206,25 +217,30 @@ void PreTokenizer::add(const nlohmann::json& json, std::string_view subject) {
     for (const auto& step : field<nlohmann::json>(json, "pretokenizers", subject)) add(step, subject);
     return;
   }
-  if (std::exchange(maps_bytes_, false)) steps_.push_back(std::make_unique<ByteAlphabetStep>());  // it was not the last step after all
+  if (std::exchange(maps_bytes_, false))
+    steps_.push_back(std::make_unique<ByteAlphabetStep>());  // it was not the last step after all
   if (type == "Split") {
     const Behavior behavior = parse_behavior(field<std::string>(json, "behavior", subject), subject);
     steps_.push_back(std::make_unique<RegexSplit>(Regex(pattern_expression(json, subject), subject), behavior,
                                                   field_or<bool>(json, "invert", false, subject)));
   } else if (type == "Digits") {
     const bool individual = field_or<bool>(json, "individual_digits", false, subject);
-    steps_.push_back(std::make_unique<CharacterSplit>(is_numeric, individual ? Behavior::kIsolated : Behavior::kContiguous));
+    steps_.push_back(std::make_unique<CharacterSplit>(
+        is_numeric, individual ? Behavior::kIsolated : Behavior::kContiguous));
   } else if (type == "Punctuation") {
     const auto behavior = field_or<std::string>(json, "behavior", "Isolated", subject);
     steps_.push_back(std::make_unique<CharacterSplit>(is_punctuation, parse_behavior(behavior, subject)));
   } else if (type == "Whitespace") {
-    steps_.push_back(std::make_unique<RegexSplit>(Regex(R"(\w+|[^\w\s]+)", subject), Behavior::kRemoved, true));
+    steps_.push_back(
+        std::make_unique<RegexSplit>(Regex(R"(\w+|[^\w\s]+)", subject), Behavior::kRemoved, true));
   } else if (type == "WhitespaceSplit") {
     steps_.push_back(std::make_unique<CharacterSplit>(is_white_space, Behavior::kRemoved));
   } else if (type == "ByteLevel") {
-    if (field_or<bool>(json, "add_prefix_space", true, subject)) steps_.push_back(std::make_unique<PrefixSpace>());
+    if (field_or<bool>(json, "add_prefix_space", true, subject))
+      steps_.push_back(std::make_unique<PrefixSpace>());
     if (field_or<bool>(json, "use_regex", true, subject)) {
-      steps_.push_back(std::make_unique<RegexSplit>(Regex(kGpt2Expression, subject), Behavior::kIsolated, false));
+      steps_.push_back(
+          std::make_unique<RegexSplit>(Regex(kGpt2Expression, subject), Behavior::kIsolated, false));
     }
     maps_bytes_ = true;
   } else if (type == "Metaspace") {
@@ -234,11 +250,13 @@ void PreTokenizer::add(const nlohmann::json& json, std::string_view subject) {
     if (scheme != "always" && scheme != "first" && scheme != "never") {
       fail_unknown_step(subject, "Metaspace prepend_scheme", scheme, "always, first, never");
     }
-    steps_.push_back(std::make_unique<MetaspaceStep>(mark, scheme == "always"  ? MetaspaceStep::Prepend::kAlways
-                                                           : scheme == "first" ? MetaspaceStep::Prepend::kFirst
-                                                                               : MetaspaceStep::Prepend::kNever));
+    steps_.push_back(
+        std::make_unique<MetaspaceStep>(mark, scheme == "always"  ? MetaspaceStep::Prepend::kAlways
+                                              : scheme == "first" ? MetaspaceStep::Prepend::kFirst
+                                                                  : MetaspaceStep::Prepend::kNever));
     if (field_or<bool>(json, "split", true, subject)) {
-      steps_.push_back(std::make_unique<RegexSplit>(Regex(Regex::escape(mark), subject), Behavior::kMergedWithNext, false));
+      steps_.push_back(std::make_unique<RegexSplit>(Regex(Regex::escape(mark), subject),
+                                                    Behavior::kMergedWithNext, false));
     }
   } else {
     fail_unknown_step(subject, "pre_tokenizer", type, kKnown);

@@ -22,15 +22,17 @@ class PreTokenizerStep {
   virtual void apply(Words& words) const = 0;
 };
 
-/// All steps of a pre-tokenizer. Known: Sequence, Split (every behavior), Digits, ByteLevel, Metaspace, Punctuation, Whitespace, WhitespaceSplit.
+/// All steps of a pre-tokenizer. Known: Sequence, Split (every behavior), Digits, ByteLevel, Metaspace,
+/// Punctuation, Whitespace, WhitespaceSplit.
 class PreTokenizer {
  public:
   PreTokenizer() = default;
   /// `json` may be null. Throws Unsupported naming a step that is not known.
   PreTokenizer(const nlohmann::json& json, std::string_view subject);
 
-  /// Cuts words.words (one view at the beginning). The bytes-to-alphabet step of a last ByteLevel is left to the caller, see
-  /// maps_bytes(): doing it once per distinct word instead of once per word is most of the speed of encoding.
+  /// Cuts words.words (one view at the beginning). The bytes-to-alphabet step of a last ByteLevel is left to
+  /// the caller, see maps_bytes(): doing it once per distinct word instead of once per word is most of the
+  /// speed of encoding.
   void apply(Words& words) const;
   bool maps_bytes() const { return maps_bytes_; }
 

@@ -10,8 +10,10 @@
 namespace crumb::data {
 namespace {
 
-constexpr std::string_view kByteLevelGpt2 = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
-constexpr std::string_view kByteLevelOnly = R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false})";
+constexpr std::string_view kByteLevelGpt2 =
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+constexpr std::string_view kByteLevelOnly =
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false})";
 
 // docs/tokenizers.md has the table with the models that use each.
 constexpr std::string_view kLlama3 =
@@ -22,10 +24,12 @@ constexpr std::string_view kTekken =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))";
+constexpr std::string_view kGpt2 =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))";
 
 std::string split(std::string_view expression) {
-  return R"({"type": "Split", "pattern": {"Regex": )" + json_string(expression) + R"(}, "behavior": "Isolated", "invert": false})";
+  return R"({"type": "Split", "pattern": {"Regex": )" + json_string(expression) +
+         R"(}, "behavior": "Isolated", "invert": false})";
 }
 
 std::string sequence(const std::vector<std::string>& steps) {
@@ -42,27 +46,45 @@ struct Name {
 };
 
 constexpr Name kNames[] = {
-    {"gpt-2", Rule::kGpt2},           {"phi-2", Rule::kGpt2},           {"mpt", Rule::kGpt2},
-    {"olmo", Rule::kGpt2},            {"jina-es", Rule::kGpt2},         {"jina-de", Rule::kGpt2},
-    {"smollm", Rule::kDigitsGpt2},    {"starcoder", Rule::kDigitsGpt2}, {"refact", Rule::kDigitsGpt2},
-    {"command-r", Rule::kDigitsGpt2}, {"codeshell", Rule::kDigitsGpt2}, {"exaone", Rule::kDigitsGpt2},
-    {"llama-bpe", Rule::kLlama3},     {"llama3", Rule::kLlama3},        {"llama-v3", Rule::kLlama3},
-    {"falcon3", Rule::kLlama3},       {"dbrx", Rule::kLlama3Merging},   {"smaug-bpe", Rule::kLlama3Merging},
-    {"qwen2", Rule::kQwen2},          {"deepseek-r1-qwen", Rule::kQwen2}, {"stablelm2", Rule::kQwen2},
-    {"tekken", Rule::kTekken},        {"falcon", Rule::kFalcon},        {"default", Rule::kDefault},
+    {"gpt-2", Rule::kGpt2},
+    {"phi-2", Rule::kGpt2},
+    {"mpt", Rule::kGpt2},
+    {"olmo", Rule::kGpt2},
+    {"jina-es", Rule::kGpt2},
+    {"jina-de", Rule::kGpt2},
+    {"smollm", Rule::kDigitsGpt2},
+    {"starcoder", Rule::kDigitsGpt2},
+    {"refact", Rule::kDigitsGpt2},
+    {"command-r", Rule::kDigitsGpt2},
+    {"codeshell", Rule::kDigitsGpt2},
+    {"exaone", Rule::kDigitsGpt2},
+    {"llama-bpe", Rule::kLlama3},
+    {"llama3", Rule::kLlama3},
+    {"llama-v3", Rule::kLlama3},
+    {"falcon3", Rule::kLlama3},
+    {"dbrx", Rule::kLlama3Merging},
+    {"smaug-bpe", Rule::kLlama3Merging},
+    {"qwen2", Rule::kQwen2},
+    {"deepseek-r1-qwen", Rule::kQwen2},
+    {"stablelm2", Rule::kQwen2},
+    {"tekken", Rule::kTekken},
+    {"falcon", Rule::kFalcon},
+    {"default", Rule::kDefault},
     {"", Rule::kDefault},
 };
 
 }  // namespace
 
 NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view subject) {
-  const auto found = std::find_if(std::begin(kNames), std::end(kNames), [&](const Name& known) { return known.name == name; });
+  const auto found = std::find_if(std::begin(kNames), std::end(kNames),
+                                  [&](const Name& known) { return known.name == name; });
   if (found == std::end(kNames)) {
     std::vector<std::string> known;
     for (const Name& item : kNames) {
       if (!item.name.empty()) known.emplace_back(item.name);
     }
-    fail(ErrorKind::kUnsupported, "data.gguf_tokenizer", subject, ": tokenizer.ggml.pre is '", name, "'; crumb has ", join(known, ", "),
+    fail(ErrorKind::kUnsupported, "data.gguf_tokenizer", subject, ": tokenizer.ggml.pre is '", name,
+         "'; crumb has ", join(known, ", "),
          "; use the Hugging Face directory of this model (its tokenizer.json says the rule itself)");
   }
   NamedPreTokenizer out;
@@ -92,12 +114,15 @@ NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view su
       out.add_bos = true;
       break;
     case Rule::kFalcon:
-      out.pre_tokenizer = sequence({split(R"([\p{P}\$\+<=>\^~\|`]+)"), split(kGpt2), split("[0-9][0-9][0-9]"), bytes});
+      out.pre_tokenizer =
+          sequence({split(R"([\p{P}\$\+<=>\^~\|`]+)"), split(kGpt2), split("[0-9][0-9][0-9]"), bytes});
       break;
     case Rule::kDefault:
-      log::warn("[data.gguf_tokenizer] ", subject, ": tokenizer.ggml.pre is '", name,
-                "', so the file does not say how to split text; token ids may differ from the original model's");
-      out.pre_tokenizer = sequence({split(R"([\p{P}\$\+<=>\^~\|]+)"), split(kGpt2), split(R"(\p{N}+)"), split("[0-9][0-9][0-9]"), bytes});
+      log::warn(
+          "[data.gguf_tokenizer] ", subject, ": tokenizer.ggml.pre is '", name,
+          "', so the file does not say how to split text; token ids may differ from the original model's");
+      out.pre_tokenizer = sequence({split(R"([\p{P}\$\+<=>\^~\|]+)"), split(kGpt2), split(R"(\p{N}+)"),
+                                    split("[0-9][0-9][0-9]"), bytes});
       break;
   }
   return out;

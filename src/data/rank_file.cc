@@ -70,14 +70,16 @@ std::vector<std::string> parse_ranks(std::string_view bytes, std::string_view su
       if (parsed.ec != std::errc() || parsed.ptr != number.data() + number.size()) token.reset();
     }
     if (!token || rank != tokens.size()) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": line ", line, " is not a base64 token and the rank ", tokens.size(), "; get the file again");
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": line ", line, " is not a base64 token and the rank ",
+           tokens.size(), "; get the file again");
     }
     tokens.push_back(std::move(*token));
   }
   return tokens;
 }
 
-// Merging by rank joins the two neighbors whose joined token has the lowest rank: every split of every token, in the order of ranks.
+// Merging by rank joins the two neighbors whose joined token has the lowest rank: every split of every token,
+// in the order of ranks.
 std::vector<std::pair<std::string, std::string>> merges_of(const std::vector<std::string>& tokens) {
   Vocabulary ids;
   for (std::size_t i = 0; i < tokens.size(); ++i) ids.emplace(tokens[i], static_cast<std::int32_t>(i));
@@ -85,12 +87,14 @@ std::vector<std::pair<std::string, std::string>> merges_of(const std::vector<std
   for (const std::string& token : tokens) {
     std::vector<std::pair<std::int32_t, std::int32_t>> splits;
     for (std::size_t at = 1; at < token.size(); ++at) {
-      const auto left = ids.find(std::string_view(token).substr(0, at)), right = ids.find(std::string_view(token).substr(at));
+      const auto left = ids.find(std::string_view(token).substr(0, at)),
+                 right = ids.find(std::string_view(token).substr(at));
       if (left != ids.end() && right != ids.end()) splits.emplace_back(left->second, right->second);
     }
     std::sort(splits.begin(), splits.end());
     for (const auto& [left, right] : splits) {
-      merges.emplace_back(to_byte_alphabet(tokens[static_cast<std::size_t>(left)]), to_byte_alphabet(tokens[static_cast<std::size_t>(right)]));
+      merges.emplace_back(to_byte_alphabet(tokens[static_cast<std::size_t>(left)]),
+                          to_byte_alphabet(tokens[static_cast<std::size_t>(right)]));
     }
   }
   return merges;
@@ -98,8 +102,11 @@ std::vector<std::pair<std::string, std::string>> merges_of(const std::vector<std
 
 // Llama 3's names for the 256 ids after the ranks.
 std::vector<std::string> llama3_special_tokens() {
-  const std::pair<int, const char*> kNamed[] = {{0, "<|begin_of_text|>"}, {1, "<|end_of_text|>"}, {6, "<|start_header_id|>"},
-                                                {7, "<|end_header_id|>"}, {9, "<|eot_id|>"}};
+  const std::pair<int, const char*> kNamed[] = {{0, "<|begin_of_text|>"},
+                                                {1, "<|end_of_text|>"},
+                                                {6, "<|start_header_id|>"},
+                                                {7, "<|end_header_id|>"},
+                                                {9, "<|eot_id|>"}};
   std::vector<std::string> tokens(kLlama3Special);
   for (const auto& [at, name] : kNamed) tokens[static_cast<std::size_t>(at)] = name;
   int reserved = 0;
@@ -114,21 +121,26 @@ std::vector<std::string> llama3_special_tokens() {
 bool looks_like_rank_file(std::string_view bytes) {
   const std::string_view line = bytes.substr(0, std::min<std::size_t>(bytes.find('\n'), 256));
   const std::size_t space = line.find(' ');
-  return space != std::string_view::npos && line.substr(space + 1).starts_with('0') && decode_base64(line.substr(0, space)).has_value();
+  return space != std::string_view::npos && line.substr(space + 1).starts_with('0') &&
+         decode_base64(line.substr(0, space)).has_value();
 }
 
-std::unique_ptr<Tokenizer> open_rank_file(std::string_view bytes, std::string_view subject, const TokenizerConfig& config) {
+std::unique_ptr<Tokenizer> open_rank_file(std::string_view bytes, std::string_view subject,
+                                          const TokenizerConfig& config) {
   const std::vector<std::string> ranks = parse_ranks(bytes, subject);
   if (ranks.size() != kLlama3Ranks) {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": a rank file of ", ranks.size(), " tokens; crumb knows the one of Llama 3 (", kLlama3Ranks,
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": a rank file of ", ranks.size(),
+         " tokens; crumb knows the one of Llama 3 (", kLlama3Ranks,
          "), such a file does not say how to split text; use the tokenizer.json of this model");
   }
   const NamedPreTokenizer rule = named_pre_tokenizer("llama-bpe", subject);
   TokenizerJsonParts parts;
   parts.pre_tokenizer = rule.pre_tokenizer;
   parts.ignore_merges = rule.ignore_merges;
-  parts.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
-  for (std::size_t i = 0; i < ranks.size(); ++i) parts.vocabulary.emplace_back(to_byte_alphabet(ranks[i]), static_cast<std::int32_t>(i));
+  parts.decoder =
+      R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
+  for (std::size_t i = 0; i < ranks.size(); ++i)
+    parts.vocabulary.emplace_back(to_byte_alphabet(ranks[i]), static_cast<std::int32_t>(i));
   parts.merges = merges_of(ranks);
   for (const std::string& content : llama3_special_tokens()) {
     AddedToken token;

@@ -22,7 +22,9 @@ struct Regex::Impl {
 
 namespace {
 
-const OnigUChar* bytes_of(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
+const OnigUChar* bytes_of(std::string_view text) {
+  return reinterpret_cast<const OnigUChar*>(text.data());
+}
 
 struct Region {
   OnigRegion* value = onig_region_new();
@@ -44,8 +46,8 @@ Regex::Regex(std::string_view pattern, std::string_view subject) {
   impl->pattern = pattern;
   OnigErrorInfo info{};
   const std::string& p = impl->pattern;
-  const int status = onig_new(&impl->compiled, bytes_of(p), bytes_of(p) + p.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
-                              ONIG_SYNTAX_DEFAULT, &info);
+  const int status = onig_new(&impl->compiled, bytes_of(p), bytes_of(p) + p.size(), ONIG_OPTION_NONE,
+                              ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
   if (status != ONIG_NORMAL) {
     impl->compiled = nullptr;
     OnigUChar reason[ONIG_MAX_ERROR_MESSAGE_LEN];
@@ -63,13 +65,16 @@ void Regex::find_all(std::string_view text, std::vector<TextRange>& out) const {
   const OnigUChar* end = begin + text.size();
   std::size_t at = 0;
   while (at < text.size()) {
-    const auto found = onig_search(impl_->compiled, begin, end, begin + at, end, region.value, ONIG_OPTION_NONE);
+    const auto found =
+        onig_search(impl_->compiled, begin, end, begin + at, end, region.value, ONIG_OPTION_NONE);
     if (found == ONIG_MISMATCH) return;
     if (found < 0) {
-      fail(ErrorKind::kUnsupported, "data.regex", "expression '", impl_->pattern, "': the engine gave up with code ", found, " at byte ", at,
-           " of ", text.size(), "; want text within its limits; split the text into smaller documents");
+      fail(ErrorKind::kUnsupported, "data.regex", "expression '", impl_->pattern,
+           "': the engine gave up with code ", found, " at byte ", at, " of ", text.size(),
+           "; want text within its limits; split the text into smaller documents");
     }
-    const TextRange match{static_cast<std::size_t>(region.value->beg[0]), static_cast<std::size_t>(region.value->end[0])};
+    const TextRange match{static_cast<std::size_t>(region.value->beg[0]),
+                          static_cast<std::size_t>(region.value->end[0])};
     if (match.end > match.begin) {
       out.push_back(match);
       at = match.end;

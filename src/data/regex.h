@@ -19,8 +19,8 @@ class Regex {
   /// Throws Corrupt with the engine's reason; `subject` names the file.
   Regex(std::string_view pattern, std::string_view subject);
 
-  /// All matches that are not empty, left to right, appended to `out`. `text` is valid UTF-8. Throws Unsupported when the engine gives up
-  /// (its limits of stack or retries).
+  /// All matches that are not empty, left to right, appended to `out`. `text` is valid UTF-8. Throws
+  /// Unsupported when the engine gives up (its limits of stack or retries).
   void find_all(std::string_view text, std::vector<TextRange>& out) const;
 
   /// The expression that matches `text` itself and nothing else.

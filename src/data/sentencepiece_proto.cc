@@ -13,8 +13,10 @@ namespace {
 // Field numbers of ModelProto and its parts.
 constexpr std::uint32_t kPieces = 1, kTrainer = 2, kNormalizer = 3;
 constexpr std::uint32_t kPieceText = 1, kPieceScore = 2, kPieceType = 3;
-constexpr std::uint32_t kModelType = 3, kWhitespaceAsSuffix = 24, kByteFallback = 35, kUnkId = 40, kBosId = 41, kEosId = 42;
-constexpr std::uint32_t kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4, kEscapeWhitespaces = 5;
+constexpr std::uint32_t kModelType = 3, kWhitespaceAsSuffix = 24, kByteFallback = 35, kUnkId = 40,
+                        kBosId = 41, kEosId = 42;
+constexpr std::uint32_t kCharsMap = 2, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4,
+                        kEscapeWhitespaces = 5;
 constexpr std::uint32_t kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5;
 
 struct Field {
@@ -38,7 +40,8 @@ class Reader {
       field.value = varint();
     } else if (field.wire == kFixed64 || field.wire == kFixed32) {
       const std::string_view raw = take(field.wire == kFixed64 ? 8 : 4);
-      for (std::size_t i = raw.size(); i-- > 0;) field.value = (field.value << 8) | static_cast<std::uint8_t>(raw[i]);
+      for (std::size_t i = raw.size(); i-- > 0;)
+        field.value = (field.value << 8) | static_cast<std::uint8_t>(raw[i]);
     } else if (field.wire == kBytes) {
       field.bytes = take(varint());
     } else {
@@ -48,8 +51,8 @@ class Reader {
   }
 
   [[noreturn]] void bad(std::string_view reason) const {
-    fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": ", reason, " at byte ", at_, " of a part of ", bytes_.size(),
-         " bytes; want a SentencePiece model; get the file again");
+    fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": ", reason, " at byte ", at_,
+         " of a part of ", bytes_.size(), " bytes; want a SentencePiece model; get the file again");
   }
 
  private:
@@ -97,7 +100,8 @@ Piece parse_piece(std::string_view bytes, std::string_view subject) {
   Reader reader(bytes, subject);
   while (const auto field = reader.next()) {
     if (field->number == kPieceText && field->wire == kBytes) piece.text = field->bytes;
-    if (field->number == kPieceScore && field->wire == kFixed32) piece.score = std::bit_cast<float>(static_cast<std::uint32_t>(field->value));
+    if (field->number == kPieceScore && field->wire == kFixed32)
+      piece.score = std::bit_cast<float>(static_cast<std::uint32_t>(field->value));
     if (field->number == kPieceType && field->wire == kVarint) {
       if (field->value < 1 || field->value > 6) reader.bad("a piece has an unknown type");
       piece.type = static_cast<PieceType>(field->value);

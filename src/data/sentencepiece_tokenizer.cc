@@ -17,8 +17,8 @@ constexpr std::size_t kMostCachedWords = 1u << 20;
 
 // No piece has a space mark after another character, so no merge can cross the beginning of a run of spaces.
 bool words_are_independent(const SentencePieceModel& model) {
-  if (model.algorithm != PieceAlgorithm::kBpe || !model.byte_fallback || !model.identity_normalizer || model.remove_extra_whitespaces ||
-      !model.escape_whitespaces || model.whitespace_as_suffix) {
+  if (model.algorithm != PieceAlgorithm::kBpe || !model.byte_fallback || !model.identity_normalizer ||
+      model.remove_extra_whitespaces || !model.escape_whitespaces || model.whitespace_as_suffix) {
     return false;
   }
   return std::all_of(model.pieces.begin(), model.pieces.end(), [](const Piece& piece) {
@@ -36,7 +36,8 @@ struct SentencePieceTokenizer::WordCache {
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
-SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, std::string subject, const TokenizerConfig& config)
+SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, std::string subject,
+                                               const TokenizerConfig& config)
     : subject_(std::move(subject)),
       config_text_(config.text),
       model_(parse_sentencepiece_model(bytes, subject_)),
@@ -47,15 +48,15 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, std::string su
       cuts_at_spaces_(words_are_independent(model_)) {
   const auto status = processor_->LoadFromSerializedProto(bytes);
   if (!status.ok()) {
-    fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": libsentencepiece refuses it (", status.ToString(),
-         "); want a SentencePiece model; get the file again");
+    fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": libsentencepiece refuses it (",
+         status.ToString(), "); want a SentencePiece model; get the file again");
   }
   for (const ConfiguredToken& token : config.added_tokens) {
     const auto id = static_cast<std::size_t>(token.id);
     if (id < model_.pieces.size()) continue;
     if (id > model_.pieces.size() + (1u << 20)) {
-      fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": added token '", token.content, "' has id ", id, " far beyond the ",
-           model_.pieces.size(), " pieces; get tokenizer_config.json again");
+      fail(ErrorKind::kCorrupt, "data.sentencepiece", subject_, ": added token '", token.content, "' has id ",
+           id, " far beyond the ", model_.pieces.size(), " pieces; get tokenizer_config.json again");
     }
     while (pieces_.size() <= id) pieces_.push_back({"", 0, PieceType::kUnused});
     pieces_[id] = {token.content, 0, token.special ? PieceType::kControl : PieceType::kUserDefined};
@@ -86,7 +87,8 @@ std::optional<std::int32_t> SentencePieceTokenizer::token_id(std::string_view to
   return found->second;
 }
 
-std::vector<std::int32_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
+std::vector<std::int32_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special,
+                                                         bool parse_special) const {
   const std::size_t invalid = find_invalid_utf8(text);
   if (invalid != std::string_view::npos) {
     fail(ErrorKind::kInvalidArgument, "data.encode", "text: byte ", invalid, " of ", text.size(),
@@ -110,15 +112,16 @@ void SentencePieceTokenizer::encode_plain(std::string_view text, std::vector<std
   std::vector<int> ids;
   const auto status = processor_->Encode(text, &ids);
   if (!status.ok()) {
-    fail(ErrorKind::kUnsupported, "data.encode", subject_, ": libsentencepiece cannot encode ", text.size(), " bytes (", status.ToString(),
-         "); split the text into smaller documents");
+    fail(ErrorKind::kUnsupported, "data.encode", subject_, ": libsentencepiece cannot encode ", text.size(),
+         " bytes (", status.ToString(), "); split the text into smaller documents");
   }
   out.insert(out.end(), ids.begin(), ids.end());
 }
 
-// Where words are independent of each other, each is encoded once and remembered: 10 times the speed on prose. A word begins with its spaces;
-// the first of them is what the model's dummy prefix puts there.
-void SentencePieceTokenizer::encode_text(std::string_view text, WordCache& cache, std::vector<std::int32_t>& out) const {
+// Where words are independent of each other, each is encoded once and remembered: 10 times the speed on
+// prose. A word begins with its spaces; the first of them is what the model's dummy prefix puts there.
+void SentencePieceTokenizer::encode_text(std::string_view text, WordCache& cache,
+                                         std::vector<std::int32_t>& out) const {
   if (!cuts_at_spaces_) return encode_plain(text, out);
   const auto next_cut = [&text](std::size_t from) {
     for (std::size_t at = from; (at = text.find(' ', at)) != std::string_view::npos; ++at) {
@@ -141,14 +144,17 @@ void SentencePieceTokenizer::encode_text(std::string_view text, WordCache& cache
     const std::size_t before = out.size();
     encode_plain(model_.add_dummy_prefix ? word.substr(1) : word, out);
     if (cache.ids.size() < kMostCachedWords) {
-      cache.ids.emplace(word, std::vector<std::int32_t>(out.begin() + static_cast<std::ptrdiff_t>(before), out.end()));
+      cache.ids.emplace(
+          word, std::vector<std::int32_t>(out.begin() + static_cast<std::ptrdiff_t>(before), out.end()));
     }
   }
 }
 
 std::string SentencePieceTokenizer::decode_bytes(std::span<const std::int32_t> ids, bool skip_special) const {
   std::string out;
-  bool strip = model_.add_dummy_prefix;  // the first piece lost its place at the beginning of a word to the dummy prefix
+  bool strip =
+      model_
+          .add_dummy_prefix;  // the first piece lost its place at the beginning of a word to the dummy prefix
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= size()) {
       fail(ErrorKind::kInvalidArgument, "data.decode", "token id ", id, ": want 0 to ", size() - 1,
@@ -161,7 +167,8 @@ std::string SentencePieceTokenizer::decode_bytes(std::span<const std::int32_t> i
     }
     const int byte = piece.type == PieceType::kByte ? byte_token_value(piece.text) : -1;
     std::string_view text = piece.text;
-    if (std::exchange(strip, false) && byte < 0 && text.starts_with(kSpaceMark)) text.remove_prefix(kSpaceMark.size());
+    if (std::exchange(strip, false) && byte < 0 && text.starts_with(kSpaceMark))
+      text.remove_prefix(kSpaceMark.size());
     if (byte >= 0) {
       out += static_cast<char>(byte);
       continue;
@@ -182,8 +189,10 @@ std::string SentencePieceTokenizer::decode(std::span<const std::int32_t> ids, bo
 }
 
 std::string SentencePieceTokenizer::to_tokenizer_json() const {
-  const std::optional<std::int32_t> eos = special_.eos.empty() ? std::nullopt : std::optional(special_.eos.front());
-  return sentencepiece_to_tokenizer_json(model_, pieces_, add_bos_ ? special_.bos : std::nullopt, add_eos_ ? eos : std::nullopt, subject_);
+  const std::optional<std::int32_t> eos =
+      special_.eos.empty() ? std::nullopt : std::optional(special_.eos.front());
+  return sentencepiece_to_tokenizer_json(model_, pieces_, add_bos_ ? special_.bos : std::nullopt,
+                                         add_eos_ ? eos : std::nullopt, subject_);
 }
 
 }  // namespace crumb::data

@@ -16,12 +16,14 @@ namespace crumb::data {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  /// `bytes` is the model file. Tokens that the model lacks come from config.added_tokens. Each part of the text between special tokens gets the
-  /// model's own dummy prefix, as the original Llama tokenizer ("legacy") and llama.cpp do.
+  /// `bytes` is the model file. Tokens that the model lacks come from config.added_tokens. Each part of the
+  /// text between special tokens gets the model's own dummy prefix, as the original Llama tokenizer
+  /// ("legacy") and llama.cpp do.
   SentencePieceTokenizer(std::string bytes, std::string subject, const TokenizerConfig& config);
   ~SentencePieceTokenizer() override;
 
-  std::vector<std::int32_t> encode(std::string_view text, bool add_special, bool parse_special) const override;
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special,
+                                   bool parse_special) const override;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const override;
   std::string decode_bytes(std::span<const std::int32_t> ids, bool skip_special) const override;
   std::int64_t size() const override { return static_cast<std::int64_t>(pieces_.size()); }
@@ -48,9 +50,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   bool cuts_at_spaces_ = false;  // see encode_text
 };
 
-/// A tokenizer.json that gives the same ids as a SentencePiece BPE model: "▁" for spaces, merges found from the scores, bytes for unknown
-/// characters. `bos` is prepended by its post-processor when set.
+/// A tokenizer.json that gives the same ids as a SentencePiece BPE model: "▁" for spaces, merges found from
+/// the scores, bytes for unknown characters. `bos` is prepended by its post-processor when set.
 std::string sentencepiece_to_tokenizer_json(const SentencePieceModel& model, const std::vector<Piece>& pieces,
-                                            std::optional<std::int32_t> bos, std::optional<std::int32_t> eos, std::string_view subject);
+                                            std::optional<std::int32_t> bos, std::optional<std::int32_t> eos,
+                                            std::string_view subject);
 
 }  // namespace crumb::data

@@ -23,7 +23,8 @@ nlohmann::json read_object(const std::filesystem::path& path, std::string* text)
   std::string content = io::read_text_file(path);
   nlohmann::json json = io::parse_json(content, path.string());
   if (!json.is_object()) {
-    fail(ErrorKind::kCorrupt, "data.tokenizer_config", path.string(), ": found ", json.type_name(), "; want a JSON object; get the file again");
+    fail(ErrorKind::kCorrupt, "data.tokenizer_config", path.string(), ": found ", json.type_name(),
+         "; want a JSON object; get the file again");
   }
   if (text != nullptr) *text = std::move(content);
   return json;
@@ -48,17 +49,21 @@ TokenizerConfig read_tokenizer_config(const std::filesystem::path& folder) {
   const nlohmann::json config = read_object(path, &out.text);
   out.bos_token = token_text(config, "bos_token");
   out.eos_token = token_text(config, "eos_token");
-  if (config.contains("add_bos_token") && config["add_bos_token"].is_boolean()) out.add_bos = config["add_bos_token"].get<bool>();
-  if (config.contains("add_eos_token") && config["add_eos_token"].is_boolean()) out.add_eos = config["add_eos_token"].get<bool>();
+  if (config.contains("add_bos_token") && config["add_bos_token"].is_boolean())
+    out.add_bos = config["add_bos_token"].get<bool>();
+  if (config.contains("add_eos_token") && config["add_eos_token"].is_boolean())
+    out.add_eos = config["add_eos_token"].get<bool>();
   const auto added = config.find("added_tokens_decoder");
   if (added != config.end() && added->is_object()) {
     for (const auto& [key, value] : added->items()) {
-      const bool digits = !key.empty() && key.size() < 9 && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool digits = !key.empty() && key.size() < 9 &&
+                          std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
       if (!digits || !value.is_object()) {
         fail(ErrorKind::kCorrupt, "data.tokenizer_config", subject, ": added_tokens_decoder has key '", key,
              "'; want token ids with objects; get the file again");
       }
-      out.added_tokens.push_back({std::stoi(key), field<std::string>(value, "content", subject), field_or<bool>(value, "special", false, subject)});
+      out.added_tokens.push_back({std::stoi(key), field<std::string>(value, "content", subject),
+                                  field_or<bool>(value, "special", false, subject)});
     }
   }
   for (const char* name : {"generation_config.json", "config.json"}) {
@@ -67,7 +72,8 @@ TokenizerConfig read_tokenizer_config(const std::filesystem::path& folder) {
   return out;
 }
 
-SpecialIds TokenizerConfig::resolve(const std::function<std::optional<std::int32_t>(std::string_view)>& token_id) const {
+SpecialIds TokenizerConfig::resolve(
+    const std::function<std::optional<std::int32_t>(std::string_view)>& token_id) const {
   SpecialIds ids;
   ids.bos = bos_token.empty() ? std::nullopt : token_id(bos_token);
   if (!ids.bos) ids.bos = bos_id;

@@ -11,7 +11,8 @@ constexpr std::size_t kLongestTail = 64;  // keeps push() cheap; cut only where 
 
 std::string StreamDecoder::push(std::int32_t id) {
   if (ids_.size() >= kLongestTail) {
-    // Keep the last token: it stands for everything before, so that a leading space is not taken for the first one of the text.
+    // Keep the last token: it stands for everything before, so that a leading space is not taken for the
+    // first one of the text.
     const std::string whole = tokenizer_.decode_bytes(ids_, skip_special_);
     const std::vector<std::int32_t> last(ids_.end() - 1, ids_.end());
     const std::string alone = tokenizer_.decode_bytes(last, skip_special_);
@@ -31,7 +32,8 @@ std::string StreamDecoder::push(std::int32_t id) {
 
 std::string StreamDecoder::finish() {
   const std::string text = tokenizer_.decode_bytes(ids_, skip_special_);
-  const std::string rest = text.size() > emitted_ ? replace_invalid_utf8(std::string_view(text).substr(emitted_)) : std::string();
+  const std::string rest =
+      text.size() > emitted_ ? replace_invalid_utf8(std::string_view(text).substr(emitted_)) : std::string();
   ids_.clear();
   emitted_ = 0;
   return rest;

@@ -72,7 +72,8 @@ class ReplaceDecoder final : public DecoderStep {
       if (find_invalid_utf8(token) != std::string::npos) continue;
       matches.clear();
       regex_.find_all(token, matches);
-      for (auto match = matches.rbegin(); match != matches.rend(); ++match) token.replace(match->begin, match->end - match->begin, content_);
+      for (auto match = matches.rbegin(); match != matches.rend(); ++match)
+        token.replace(match->begin, match->end - match->begin, content_);
     }
   }
 
@@ -83,11 +84,13 @@ class ReplaceDecoder final : public DecoderStep {
 
 class StripDecoder final : public DecoderStep {
  public:
-  StripDecoder(std::string content, std::size_t start, std::size_t stop) : content_(std::move(content)), start_(start), stop_(stop) {}
+  StripDecoder(std::string content, std::size_t start, std::size_t stop)
+      : content_(std::move(content)), start_(start), stop_(stop) {}
   void apply(std::vector<std::string>& tokens, bool) const override {
     for (std::string& token : tokens) {
       for (std::size_t i = 0; i < start_ && token.starts_with(content_); ++i) token.erase(0, content_.size());
-      for (std::size_t i = 0; i < stop_ && token.ends_with(content_); ++i) token.erase(token.size() - content_.size());
+      for (std::size_t i = 0; i < stop_ && token.ends_with(content_); ++i)
+        token.erase(token.size() - content_.size());
     }
   }
 
@@ -126,14 +129,20 @@ int byte_token_value(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
   int value = 0;
   for (const char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
   return value;
 }
 
-TokenDecoder::TokenDecoder(const nlohmann::json& json, std::string_view subject) : joins_with_space_(json.is_null()) { add(json, subject); }
+TokenDecoder::TokenDecoder(const nlohmann::json& json, std::string_view subject)
+    : joins_with_space_(json.is_null()) {
+  add(json, subject);
+}
 
 void TokenDecoder::add(const nlohmann::json& json, std::string_view subject) {
   if (json.is_null()) return;
@@ -147,15 +156,17 @@ void TokenDecoder::add(const nlohmann::json& json, std::string_view subject) {
   } else if (type == "Fuse") {
     steps_.push_back(std::make_unique<FuseDecoder>());
   } else if (type == "Replace") {
-    steps_.push_back(
-        std::make_unique<ReplaceDecoder>(Regex(pattern_expression(json, subject), subject), field<std::string>(json, "content", subject)));
+    steps_.push_back(std::make_unique<ReplaceDecoder>(Regex(pattern_expression(json, subject), subject),
+                                                      field<std::string>(json, "content", subject)));
   } else if (type == "Strip") {
-    steps_.push_back(std::make_unique<StripDecoder>(field<std::string>(json, "content", subject), field<std::uint32_t>(json, "start", subject),
+    steps_.push_back(std::make_unique<StripDecoder>(field<std::string>(json, "content", subject),
+                                                    field<std::uint32_t>(json, "start", subject),
                                                     field<std::uint32_t>(json, "stop", subject)));
   } else if (type == "Metaspace") {
     const bool legacy = field_or<bool>(json, "add_prefix_space", true, subject);
     const auto scheme = field_or<std::string>(json, "prepend_scheme", legacy ? "always" : "never", subject);
-    steps_.push_back(std::make_unique<MetaspaceDecoder>(field_or<std::string>(json, "replacement", "\xE2\x96\x81", subject), scheme != "never"));
+    steps_.push_back(std::make_unique<MetaspaceDecoder>(
+        field_or<std::string>(json, "replacement", "\xE2\x96\x81", subject), scheme != "never"));
   } else {
     fail_unknown_step(subject, "decoder", type, kKnown);
   }

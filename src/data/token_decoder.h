@@ -8,15 +8,17 @@
 
 namespace crumb::data {
 
-/// One step, tokens in, tokens out. With `raw`, bytes that are no valid UTF-8 are kept (for decoding a stream token by token); without it
-/// ByteFallback turns each byte of an invalid run into U+FFFD, as the reference implementation does.
+/// One step, tokens in, tokens out. With `raw`, bytes that are no valid UTF-8 are kept (for decoding a stream
+/// token by token); without it ByteFallback turns each byte of an invalid run into U+FFFD, as the reference
+/// implementation does.
 class DecoderStep {
  public:
   virtual ~DecoderStep() = default;
   virtual void apply(std::vector<std::string>& tokens, bool raw) const = 0;
 };
 
-/// All steps. Known: Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace. No decoder at all joins tokens with spaces.
+/// All steps. Known: Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace. No decoder at all
+/// joins tokens with spaces.
 class TokenDecoder {
  public:
   TokenDecoder() = default;

@@ -35,15 +35,18 @@ bool starts_with_gguf(const std::filesystem::path& path) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> open_vocab_and_merges(const std::filesystem::path& vocab, const std::filesystem::path& merges,
+std::unique_ptr<Tokenizer> open_vocab_and_merges(const std::filesystem::path& vocab,
+                                                 const std::filesystem::path& merges,
                                                  const TokenizerConfig& config) {
   const nlohmann::json json = io::parse_json(io::read_text_file(vocab), vocab.string());
   if (!json.is_object() || json.empty()) {
-    fail(ErrorKind::kCorrupt, kWhere, vocab.string(), ": found ", json.type_name(), "; want an object of tokens and ids; get the file again");
+    fail(ErrorKind::kCorrupt, kWhere, vocab.string(), ": found ", json.type_name(),
+         "; want an object of tokens and ids; get the file again");
   }
   TokenizerJsonParts parts;
   parts.pre_tokenizer = named_pre_tokenizer("gpt-2", vocab.string()).pre_tokenizer;
-  parts.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
+  parts.decoder =
+      R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})";
   for (const auto& [token, id] : json.items()) {
     parts.vocabulary.emplace_back(token, field<std::int32_t>(json, token.c_str(), vocab.string()));
     if (token != "<|endoftext|>") continue;
@@ -63,37 +66,44 @@ std::unique_ptr<Tokenizer> open_vocab_and_merges(const std::filesystem::path& vo
     if (merge.empty() || (line == 1 && merge.starts_with("#version"))) continue;
     const std::size_t space = merge.find(' ');
     if (space == std::string_view::npos) {
-      fail(ErrorKind::kCorrupt, kWhere, merges.string(), ": line ", line, " has no space; want two tokens; get the file again");
+      fail(ErrorKind::kCorrupt, kWhere, merges.string(), ": line ", line,
+           " has no space; want two tokens; get the file again");
     }
     parts.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
   TokenizerConfig complete = config;
   if (complete.bos_token.empty() && !parts.added_tokens.empty()) complete.bos_token = "<|endoftext|>";
   if (complete.eos_token.empty() && !parts.added_tokens.empty()) complete.eos_token = "<|endoftext|>";
-  return std::make_unique<BpeTokenizer>(write_tokenizer_json(parts, vocab.string()), vocab.string(), complete);
+  return std::make_unique<BpeTokenizer>(write_tokenizer_json(parts, vocab.string()), vocab.string(),
+                                        complete);
 }
 
 std::unique_ptr<Tokenizer> Tokenizer::open(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
-    fail(ErrorKind::kNotFound, kWhere, path.string(), ": not there; want a model directory, tokenizer.json, tokenizer.model or GGUF file; check the path");
+    fail(ErrorKind::kNotFound, kWhere, path.string(),
+         ": not there; want a model directory, tokenizer.json, tokenizer.model or GGUF file; check the path");
   }
   const auto open_json = [](const std::filesystem::path& file) {
-    return std::make_unique<BpeTokenizer>(io::read_text_file(file), file.string(), read_tokenizer_config(file.parent_path()));
+    return std::make_unique<BpeTokenizer>(io::read_text_file(file), file.string(),
+                                          read_tokenizer_config(file.parent_path()));
   };
   if (std::filesystem::is_directory(path)) {
     if (std::filesystem::exists(path / "tokenizer.json")) return open_json(path / "tokenizer.json");
-    if (std::filesystem::exists(path / "tokenizer.model")) return open_model_file(path / "tokenizer.model", read_tokenizer_config(path));
+    if (std::filesystem::exists(path / "tokenizer.model"))
+      return open_model_file(path / "tokenizer.model", read_tokenizer_config(path));
     if (std::filesystem::exists(path / "vocab.json") && std::filesystem::exists(path / "merges.txt")) {
       return open_vocab_and_merges(path / "vocab.json", path / "merges.txt", read_tokenizer_config(path));
     }
     fail(ErrorKind::kNotFound, kWhere, path.string(),
-         ": no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; want one of them; copy the model's tokenizer files there");
+         ": no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; want one of them; copy the "
+         "model's tokenizer files there");
   }
   if (starts_with_gguf(path)) return open_gguf_tokenizer(path);
   if (path.extension() == ".json") return open_json(path);
   if (path.extension() == ".model") return open_model_file(path, read_tokenizer_config(path.parent_path()));
   fail(ErrorKind::kUnsupported, kWhere, path.string(),
-       ": a file of another kind; want a model directory, tokenizer.json, tokenizer.model or GGUF file; name one of these");
+       ": a file of another kind; want a model directory, tokenizer.json, tokenizer.model or GGUF file; name "
+       "one of these");
 }
 
 }  // namespace crumb::data

@@ -1,4 +1,5 @@
-// Writes a tokenizer.json. The text is put together piece by piece: a vocabulary of 128,000 entries must keep the order of its ids.
+// Writes a tokenizer.json. The text is put together piece by piece: a vocabulary of 128,000 entries must keep
+// the order of its ids.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -1,5 +1,6 @@
 #include "formats/checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -11,37 +12,96 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr std::string_view kWhere = "formats.checkpoint";
+
+bool has_safetensors(const fs::path& folder) {
+  return fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
+}
+
 std::optional<fs::path> only_gguf_in(const fs::path& folder) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() == ".gguf") found.push_back(entry.path());
   }
   if (found.size() > 1) {
-    fail(ErrorKind::kInvalidArgument, "formats.checkpoint", folder.string(), ": holds ", found.size(), " GGUF files; want one; name the file");
+    fail(ErrorKind::kInvalidArgument, kWhere, folder.string(), ": holds ", found.size(), " GGUF files; want one; name the file");
   }
   return found.empty() ? std::nullopt : std::optional(found.front());
 }
 
+void check_shape(const Checkpoint& checkpoint, const std::string& name, const std::vector<std::int64_t>& expected) {
+  if (!checkpoint.has(name)) {
+    fail(ErrorKind::kNotFound, kWhere, checkpoint.path().string(), ": tensor '", name, "' is missing; the configuration promises it with shape ",
+         shape_string(expected), "; the download may be incomplete, or config.json is another model's");
+  }
+  if (checkpoint.shape(name) != expected) {
+    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name, "' has shape ", shape_string(checkpoint.shape(name)),
+         "; the configuration promises ", shape_string(expected), "; config.json may be another model's");
+  }
+}
+
+void check_packed(const Checkpoint& checkpoint, const std::string& linear, std::int64_t n, std::int64_t k) {
+  const auto spec = checkpoint.packed_spec();
+  if (!spec) {
+    fail(ErrorKind::kUnsupported, kWhere, checkpoint.path().string(), ": '", linear,
+         ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a quantization_config with quant_method, "
+         "bits, group_size and checkpoint_format (gptq_v2 for EfficientQAT's own directories)");
+  }
+  quant::check_spec(*spec, k, linear);
+  const quant::WordLayout layout = gptq_layout(checkpoint.shape(linear + ".qweight"), k, spec->bits);
+  check_shape(checkpoint, linear + ".qweight", {quant::packed_words(k, spec->bits, layout), n});
+  check_shape(checkpoint, linear + ".qzeros", {spec->groups(k), quant::packed_words(n, spec->bits, layout)});
+  check_shape(checkpoint, linear + ".scales", {spec->groups(k), n});
+  if (checkpoint.has(linear + ".g_idx")) check_shape(checkpoint, linear + ".g_idx", {k});
+}
+
+void check_promise(const Checkpoint& checkpoint, const model::PromisedTensor& tensor) {
+  if (tensor.linear_weight) {
+    const std::string linear = tensor.name.substr(0, tensor.name.size() - std::string_view(".weight").size());
+    if (checkpoint.has(linear + ".qweight")) return check_packed(checkpoint, linear, tensor.shape[0], tensor.shape[1]);
+  }
+  check_shape(checkpoint, tensor.name, tensor.shape);
+}
+
+// Tensors that other configurations of the known families give a block.
+std::vector<std::string> unpromised_names(std::int64_t block, const std::vector<model::PromisedTensor>& promised) {
+  const std::string prefix = model::block_prefix(block);
+  std::vector<std::string> names = {prefix + "self_attn.q_norm.weight", prefix + "self_attn.k_norm.weight"};
+  for (const model::LinearRole role : model::kLinearRoles) names.push_back(model::linear_name(block, role) + ".bias");
+  std::erase_if(names, [&](const std::string& name) {
+    return std::any_of(promised.begin(), promised.end(), [&](const model::PromisedTensor& tensor) { return tensor.name == name; });
+  });
+  return names;
+}
+
 }  // namespace
+
+quant::WordLayout gptq_layout(const std::vector<std::int64_t>& qweight_shape, std::int64_t k, int bits) {
+  using quant::WordLayout;
+  const std::int64_t rows = qweight_shape.empty() ? 0 : qweight_shape.front();
+  const bool padded = rows == quant::packed_words(k, bits, WordLayout::kPadded) && rows != quant::packed_words(k, bits, WordLayout::kDense);
+  return padded ? WordLayout::kPadded : WordLayout::kDense;
+}
 
 std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) {
-    fail(ErrorKind::kNotFound, "formats.checkpoint", path.string(), ": no such file or directory; want a Hugging Face directory, a GGUF file, or a directory that crumb wrote");
+    fail(ErrorKind::kNotFound, kWhere, path.string(),
+         ": no such file or directory; want a Hugging Face directory, a GGUF file, or a directory that crumb wrote");
   }
   std::unique_ptr<Checkpoint> checkpoint;
   if (fs::is_directory(path)) {
-    if (fs::exists(path / "config.json")) {
-      checkpoint = open_hf_directory(path);
-    } else if (const auto gguf = only_gguf_in(path)) {
-      checkpoint = open_gguf(*gguf);
-    } else {
-      fail(ErrorKind::kNotFound, "formats.checkpoint", path.string(), ": neither config.json nor a .gguf file is in it; want a model's directory");
+    const bool configured = fs::exists(path / "config.json");
+    const auto gguf = has_safetensors(path) ? std::nullopt : only_gguf_in(path);  // repositories of GGUF files may hold a config.json too
+    if (!configured && !gguf) {
+      fail(ErrorKind::kNotFound, kWhere, path.string(), ": neither config.json nor a .gguf file is in it; want a model's directory");
     }
+    checkpoint = gguf ? open_gguf(*gguf) : open_hf_directory(path);
   } else if (path.extension() == ".gguf") {
     checkpoint = open_gguf(path);
   } else {
-    fail(ErrorKind::kUnsupported, "formats.checkpoint", path.string(), ": not a directory and not a .gguf file; give the directory that holds config.json and the weights");
+    fail(ErrorKind::kUnsupported, kWhere, path.string(),
+         ": not a directory and not a .gguf file; give the directory that holds config.json and the weights");
   }
   check_promises(*checkpoint);
   return checkpoint;
@@ -49,28 +109,31 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
 
 void check_promises(const Checkpoint& checkpoint) {
   const model::ModelConfig& config = checkpoint.config();
-  std::vector<model::PromisedTensor> promised = model::outer_tensors(config);
+  for (const model::PromisedTensor& tensor : model::outer_tensors(config)) check_promise(checkpoint, tensor);
+  // Block by block, so that an absurd num_hidden_layers fails at the first block that is not there.
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    for (auto& tensor : model::block_tensors(config, i)) promised.push_back(std::move(tensor));
+    const std::vector<model::PromisedTensor> promised = model::block_tensors(config, i);
+    for (const model::PromisedTensor& tensor : promised) check_promise(checkpoint, tensor);
+    for (const std::string& name : unpromised_names(i, promised)) {
+      if (!checkpoint.has(name)) continue;
+      // Some packers write a bias of zeros for every linear; it changes nothing.
+      const std::vector<float> values = checkpoint.read_f32(name);
+      if (name.ends_with(".bias") && std::all_of(values.begin(), values.end(), [](float v) { return v == 0.0f; })) continue;
+      fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name, "' is there, which a ", config.family,
+           " with this configuration does not have; leaving it out would make another model. Does config.json belong to these weights?");
+    }
   }
-  for (const model::PromisedTensor& tensor : promised) {
-    const std::string linear = tensor.linear_weight ? tensor.name.substr(0, tensor.name.size() - std::string_view(".weight").size()) : "";
-    if (tensor.linear_weight && checkpoint.has(linear + ".qweight")) continue;  // unpacking checks its sizes
-    if (!checkpoint.has(tensor.name)) {
-      fail(ErrorKind::kNotFound, "formats.checkpoint", checkpoint.path().string(), ": tensor '", tensor.name, "' is missing; the configuration promises it with shape ",
-           shape_string(tensor.shape), "; the download may be incomplete, or config.json is another model's");
-    }
-    if (checkpoint.shape(tensor.name) != tensor.shape) {
-      fail(ErrorKind::kCorrupt, "formats.checkpoint", checkpoint.path().string(), ": tensor '", tensor.name, "' has shape ",
-           shape_string(checkpoint.shape(tensor.name)), "; the configuration promises ", shape_string(tensor.shape), "; config.json may be another model's");
-    }
+  const std::string beyond = model::block_prefix(config.num_hidden_layers) + "input_layernorm.weight";
+  if (checkpoint.has(beyond)) {
+    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", beyond, "' is there, but num_hidden_layers is ",
+         config.num_hidden_layers, "; config.json is another model's");
   }
 }
 
 void check_finite(std::span<const float> values, std::string_view subject, std::string_view name) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      fail(ErrorKind::kNumerics, "formats.checkpoint", subject, ": tensor '", name, "' has ", values[i], " at index ", i,
+      fail(ErrorKind::kNumerics, kWhere, subject, ": tensor '", name, "' has ", values[i], " at index ", i,
            "; want finite weights; download the file again, or take another checkpoint");
     }
   }

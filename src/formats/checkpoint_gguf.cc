@@ -1,8 +1,10 @@
 // GGUF files, read by dequantizing.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
@@ -40,8 +42,14 @@ class GgufCheckpoint final : public Checkpoint {
       const std::int64_t bytes = gguf_tensor_bytes(tensor);
       bytes_ += bytes;
       types[find_gguf_type(tensor.type)->name] += bytes;
-      if (std::string name = model::hf_name_from_gguf(tensor.name); !name.empty()) names_[std::move(name)] = &tensor;
+      if (std::string name = model::hf_name_from_gguf(tensor.name); !name.empty()) {
+        names_[std::move(name)] = &tensor;
+      } else if (tensor.name != "rope_freqs.weight" && !tensor.name.ends_with("attn_rot_embd.weight")) {
+        fail(ErrorKind::kUnsupported, kWhere, path.string(), ": tensor '", tensor.name, "' is none of a ", family_->name,
+             "'s; leaving it out would make another model; take the model's Hugging Face directory if its family is one of ", model::known_families());
+      }
     }
+    if (types.empty()) fail(ErrorKind::kNotFound, kWhere, path.string(), ": holds no tensors; is this a whole model?");
     main_type_ = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
   }
 
@@ -98,6 +106,39 @@ class GgufCheckpoint final : public Checkpoint {
   std::string main_type_;
 };
 
+// Metadata floats are f32; the shortest decimal that gives the same f32 is what the model's own config.json had (1e-05, not 9.99999975e-06).
+double shortest(const io::GgufFile& file, const std::string& key, std::optional<double> otherwise = {}) {
+  const double value = otherwise ? file.get_float(key, *otherwise) : file.get_float(key);
+  if (!std::isfinite(value) || value <= 0) {  // JSON could not hold it, and an absent value would mean a default
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", key, " is ", value, "; expected a positive number");
+  }
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, static_cast<float>(value)).ptr;
+  double result = value;
+  std::from_chars(text, end, result);
+  return result;
+}
+
+// Throws for what the configuration made here could not say.
+void refuse_variants(const io::GgufFile& file, const std::string& architecture, std::int64_t head_dim) {
+  const auto key = [&](std::string_view name) { return cat(architecture, ".", name); };
+  const auto only = [&](std::string_view name, double found, double expected) {
+    if (found == expected) return;
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": ", key(name), " is ", found, "; crumb reads models where it is ", expected);
+  };
+  only("rope.dimension_count", static_cast<double>(file.get_int(key("rope.dimension_count"), head_dim)), static_cast<double>(head_dim));
+  only("attention.value_length", static_cast<double>(file.get_int(key("attention.value_length"), head_dim)), static_cast<double>(head_dim));
+  only("expert_count", static_cast<double>(file.get_int(key("expert_count"), 0)), 0);
+  only("rope.scaling.attn_factor", file.get_float(key("rope.scaling.attn_factor"), 1), 1);
+  only("rope.scaling.yarn_log_multiplier", file.get_float(key("rope.scaling.yarn_log_multiplier"), 0), 0);
+  only("rope.scaling.yarn_ext_factor", file.get_float(key("rope.scaling.yarn_ext_factor"), 1), 1);
+  only("rope.scaling.yarn_attn_factor", file.get_float(key("rope.scaling.yarn_attn_factor"), 1), 1);
+  only("rope.scale_linear", file.get_float(key("rope.scale_linear"), 1), 1);
+  if (file.get_int("split.count", 1) > 1) {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": is one part of a split GGUF; want a whole file; merge the parts with gguf-split");
+  }
+}
+
 // GGUF stores llama3 rope scaling as one divisor per frequency. The parameters that give these divisors; throws Unsupported when none of the published ones does.
 nlohmann::ordered_json llama3_scaling(const io::GgufFile& file, const io::GgufTensor& tensor, double theta, std::int64_t head_dim) {
   std::vector<float> divisors(static_cast<std::size_t>(head_dim / 2));
@@ -137,12 +178,14 @@ std::string config_json_from_gguf(const io::GgufFile& file) {
   if (embedding == nullptr || embedding->dims.size() != 2) {
     fail(ErrorKind::kNotFound, kWhere, file.path().string(), ": token_embd.weight is missing or no matrix; is this a whole model?");
   }
-  if (file.get_int("split.count", 1) > 1) {
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": is one part of a split GGUF; want a whole file; merge the parts with gguf-split");
-  }
   const std::int64_t hidden = file.get_int(key("embedding_length")), heads = file.get_int(key("attention.head_count"));
   const std::int64_t head_dim = file.get_int(key("attention.key_length"), heads > 0 ? hidden / heads : 0);
-  const double theta = file.get_float(key("rope.freq_base"), family->default_rope_theta);
+  if (head_dim <= 0 || head_dim > (std::int64_t{1} << 31)) {
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", hidden, " inputs, ", heads, " heads and a head size of ", head_dim,
+         "; expected positive numbers");
+  }
+  refuse_variants(file, architecture, head_dim);
+  const double theta = shortest(file, key("rope.freq_base"), 10000.0);  // llama.cpp's default, whatever the family
   nlohmann::ordered_json config = {
       {"architectures", {family->hf_architecture}},
       {"model_type", family->name},
@@ -155,21 +198,39 @@ std::string config_json_from_gguf(const io::GgufFile& file) {
       {"head_dim", head_dim},
       {"vocab_size", embedding->dims[1]},
       {"max_position_embeddings", file.get_int(key("context_length"))},
-      {"rms_norm_eps", file.get_float(key("attention.layer_norm_rms_epsilon"))},
+      {"rms_norm_eps", shortest(file, key("attention.layer_norm_rms_epsilon"))},
       {"rope_theta", theta},
       {"tie_word_embeddings", file.find("output.weight") == nullptr},
       {"torch_dtype", "float16"}};
-  if (const io::GgufTensor* divisors = file.find("rope_freqs.weight")) {
-    config["rope_scaling"] = llama3_scaling(file, *divisors, theta, head_dim);
-  } else if (const std::string type = file.get_string(key("rope.scaling.type"), "none"); type == "linear" || type == "yarn") {
-    config["rope_scaling"] = {{"rope_type", type}, {"factor", file.get_float(key("rope.scaling.factor"))}};
-    if (type == "yarn") config["rope_scaling"]["original_max_position_embeddings"] = file.get_int(key("rope.scaling.original_context_length"));
-  } else if (type != "none") {
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope.scaling.type is '", type, "'; want none, linear or yarn");
+  const std::string scaling = file.get_string(key("rope.scaling.type"), "none");
+  if (scaling != "none" && scaling != "linear" && scaling != "yarn") {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope.scaling.type is '", scaling, "'; want none, linear or yarn");
   }
-  if (family->qkv_bias || file.find("blk.0.attn_q.bias") != nullptr) config["attention_bias"] = file.find("blk.0.attn_output.bias") != nullptr || !family->qkv_bias;
+  if (const io::GgufTensor* divisors = file.find("rope_freqs.weight")) {
+    if (scaling != "none") {
+      fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope_freqs.weight together with rope.scaling.type '", scaling, "'; want one of them");
+    }
+    config["rope_scaling"] = llama3_scaling(file, *divisors, theta, head_dim);
+  } else if (scaling != "none") {
+    config["rope_scaling"] = {{"rope_type", scaling}, {"factor", shortest(file, key("rope.scaling.factor"))}};
+    if (scaling == "yarn") {
+      config["rope_scaling"]["original_max_position_embeddings"] = file.get_int(key("rope.scaling.original_context_length"));
+      config["rope_scaling"]["beta_fast"] = shortest(file, key("rope.scaling.yarn_beta_fast"), 32);
+      config["rope_scaling"]["beta_slow"] = shortest(file, key("rope.scaling.yarn_beta_slow"), 1);
+    }
+  }
+  // Mistral is a "llama" in GGUF, without its window; a file that has one has it for all blocks.
+  if (file.get_int(key("attention.sliding_window"), 0) > 0) {
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": ", key("attention.sliding_window"), " is ",
+         file.get_int(key("attention.sliding_window")), "; crumb reads windowed models from their Hugging Face directory");
+  }
+  if (family->bias_keys && file.find("blk.0.attn_q.bias") != nullptr) config["attention_bias"] = true;
+  if (family->bias_keys && file.find("blk.0.ffn_up.bias") != nullptr) config["mlp_bias"] = true;
   if (const std::int64_t bos = file.get_int("tokenizer.ggml.bos_token_id", -1); bos >= 0) config["bos_token_id"] = bos;
-  if (const std::int64_t eos = file.get_int("tokenizer.ggml.eos_token_id", -1); eos >= 0) config["eos_token_id"] = eos;
+  if (const std::int64_t eos = file.get_int("tokenizer.ggml.eos_token_id", -1); eos >= 0) {
+    const std::int64_t end_of_turn = file.get_int("tokenizer.ggml.eot_token_id", eos);  // generation stops at either
+    config["eos_token_id"] = end_of_turn == eos ? nlohmann::ordered_json(eos) : nlohmann::ordered_json({eos, end_of_turn});
+  }
   return config.dump(2) + "\n";
 }
 

@@ -29,7 +29,7 @@ class HfCheckpoint final : public Checkpoint {
     const json config = io::parse_json(config_text_, subject);
     config_ = model::parse_hf_config(config, subject);
     open_shards();
-    if (config.contains("quantization_config") && !config["quantization_config"].is_null()) read_quantization(config["quantization_config"], subject);
+    read_quantization(config, subject);
   }
 
   CheckpointKind kind() const override { return spec_ ? CheckpointKind::kPacked : CheckpointKind::kHuggingFace; }
@@ -76,10 +76,7 @@ class HfCheckpoint final : public Checkpoint {
     tensors.scales = file_of(prefix + ".scales").read_f32(prefix + ".scales");
     if (has(prefix + ".g_idx")) tensors.g_idx = file_of(prefix + ".g_idx").read_i32(prefix + ".g_idx");
     check_finite(tensors.scales, path_.string(), prefix + ".scales");
-    // EfficientQAT's own 3-bit files hold ten codes a word, everybody else's a dense stream: the rows of qweight tell.
-    const bool padded = spec_->bits == 3 && qweight.shape[0] == quant::packed_words(tensors.k, 3, quant::WordLayout::kPadded) &&
-                        qweight.shape[0] != quant::packed_words(tensors.k, 3, quant::WordLayout::kDense);
-    return unpack_gptq(tensors, *spec_, padded ? quant::WordLayout::kPadded : quant::WordLayout::kDense, zeros_, prefix);
+    return unpack_gptq(tensors, *spec_, gptq_layout(qweight.shape, tensors.k, spec_->bits), zeros_, prefix);
   }
   std::optional<quant::AffineSpec> packed_spec() const override { return spec_; }
 
@@ -114,8 +111,8 @@ class HfCheckpoint final : public Checkpoint {
       }
       std::map<std::string, std::size_t> files;
       for (const auto& [name, file] : map["weight_map"].items()) {
-        if (!file.is_string() || fs::path(file.get<std::string>()).has_parent_path()) {
-          fail(ErrorKind::kCorrupt, kWhere, index.string(), ": '", name, "' lies in ", file.dump(), "; want the name of a file beside the index");
+        if (!file.is_string() || file.get<std::string>().find_first_of("/\\") != std::string::npos || !file.get<std::string>().ends_with(".safetensors")) {
+          fail(ErrorKind::kCorrupt, kWhere, index.string(), ": '", name, "' lies in ", file.dump(), "; want the name of a .safetensors file beside the index");
         }
         const std::string shard = file.get<std::string>();
         if (!files.contains(shard)) {
@@ -140,29 +137,17 @@ class HfCheckpoint final : public Checkpoint {
     }
   }
 
-  void read_quantization(const json& q, const std::string& subject) {
-    const std::string method = q.value("quant_method", "");
-    if (method != "gptq") {
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": quantization_config.quant_method is '", method, "'; crumb reads float checkpoints and 'gptq'; take the float original");
+  void read_quantization(const json& config, const std::string& subject) {
+    GptqConfig parsed;
+    if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
+      parsed = parse_gptq_config(config["quantization_config"], subject);
+    } else if (const fs::path file = path_ / "quantize_config.json"; fs::exists(file)) {
+      parsed = parse_gptq_config(io::parse_json(io::read_text_file(file), file.string()), file.string());
+    } else {
+      return;
     }
-    if (!q.contains("bits") || !q["bits"].is_number_integer() || !q.contains("group_size") || !q["group_size"].is_number_integer()) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization_config has no integer bits and group_size; want both");
-    }
-    if (q.contains("dynamic") && !q["dynamic"].is_null() && !q["dynamic"].empty()) {
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": quantization_config.dynamic sets bits per layer; crumb reads one scheme for all linears");
-    }
-    quant::AffineSpec spec;
-    spec.bits = q["bits"].get<int>();
-    spec.group_size = q["group_size"].get<std::int64_t>();
-    if (spec.bits != 2 && spec.bits != 3 && spec.bits != 4 && spec.bits != 8) {
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": quantization_config.bits is ", spec.bits, "; want 2, 3, 4 or 8");
-    }
-    const std::string format = q.contains("checkpoint_format") ? q.value("checkpoint_format", "") : q.value("format", "gptq");
-    if (format != "gptq" && format != "gptq_v2") {
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": checkpoint_format is '", format, "'; want gptq or gptq_v2");
-    }
-    zeros_ = format == "gptq_v2" ? GptqZeros::kV2 : GptqZeros::kV1;
-    spec_ = spec;
+    spec_ = parsed.spec;
+    zeros_ = parsed.zeros;
   }
 
   // in_features of a linear from the configuration: packed shapes are checked against it.

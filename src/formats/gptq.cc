@@ -23,6 +23,33 @@ void check_dense_multiple(std::int64_t count, int bits, std::string_view what) {
        "-bit words need; keep this linear in float or choose other bits");
 }
 
+// Codes [K] of each row against words [words, N]: the two orders are each other's transpose, so both directions go through tiles of
+// kTileRows outputs (one cache line of words) by one chunk of codes that fills whole words.
+constexpr std::int64_t kTileRows = 16;
+
+struct Chunk {
+  std::int64_t codes, words;
+};
+Chunk chunk_of(int bits, WordLayout layout) {
+  if (layout == WordLayout::kPadded || 32 % bits == 0) return {32 / bits, 1};
+  return {32, bits};
+}
+
+// Calls body(row, rows, code, codes, word, words) for every tile, parallel over rows.
+template <class Body>
+void for_each_tile(std::int64_t n, std::int64_t k, int bits, WordLayout layout, const Body& body) {
+  const Chunk chunk = chunk_of(bits, layout);
+  parallel_for((n + kTileRows - 1) / kTileRows, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t tile = begin; tile < end; ++tile) {
+      const std::int64_t row = tile * kTileRows, rows = std::min(kTileRows, n - row);
+      for (std::int64_t code = 0; code < k; code += chunk.codes) {
+        const std::int64_t codes = std::min(chunk.codes, k - code);
+        body(row, rows, code, codes, code / chunk.codes * chunk.words, quant::packed_words(codes, bits, layout));
+      }
+    }
+  });
+}
+
 template <class T>
 std::vector<std::byte> to_bytes(const std::vector<T>& values) {
   std::vector<std::byte> bytes(values.size() * sizeof(T));
@@ -77,15 +104,17 @@ GptqTensors pack_gptq(const quant::QuantizedLinear& linear, WordLayout layout, G
   out.qzeros.resize(static_cast<std::size_t>(groups * columns));
   out.scales.resize(static_cast<std::size_t>(groups * n));
   out.g_idx.resize(static_cast<std::size_t>(k));
-  parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      quant::pack_codes(linear.codes.data() + row * k, 1, k, bits, layout, out.qweight.data() + row, n);
-      for (std::int64_t j = 0; j < groups; ++j) {
-        out.scales[static_cast<std::size_t>(j * n + row)] = linear.scales[static_cast<std::size_t>(row * groups + j)];
-      }
+  for_each_tile(n, k, bits, layout, [&](std::int64_t row, std::int64_t tile_rows, std::int64_t code, std::int64_t codes, std::int64_t word, std::int64_t words) {
+    std::uint32_t tile[8 * kTileRows];
+    for (std::int64_t r = 0; r < tile_rows; ++r) {
+      quant::pack_codes(linear.codes.data() + (row + r) * k + code, 1, codes, bits, layout, tile + r, kTileRows);
     }
+    for (std::int64_t w = 0; w < words; ++w) std::copy_n(tile + w * kTileRows, tile_rows, out.qweight.data() + (word + w) * n + row);
   });
   for (std::int64_t j = 0; j < groups; ++j) {
+    for (std::int64_t row = 0; row < n; ++row) {
+      out.scales[static_cast<std::size_t>(j * n + row)] = linear.scales[static_cast<std::size_t>(row * groups + j)];
+    }
     quant::pack_codes(stored.data() + j, groups, n, bits, layout, out.qzeros.data() + j * columns, 1);
   }
   for (std::int64_t i = 0; i < k; ++i) out.g_idx[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i / group);
@@ -123,15 +152,17 @@ quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::Affi
   out.codes.resize(static_cast<std::size_t>(n * k));
   out.scales.resize(static_cast<std::size_t>(n * groups));
   out.zero_points.resize(static_cast<std::size_t>(n * groups));
-  parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      quant::unpack_codes(tensors.qweight.data() + row, n, k, spec.bits, layout, out.codes.data() + row * k, 1);
-      for (std::int64_t j = 0; j < groups; ++j) {
-        out.scales[static_cast<std::size_t>(row * groups + j)] = tensors.scales[static_cast<std::size_t>(j * n + row)];
-      }
+  for_each_tile(n, k, spec.bits, layout, [&](std::int64_t row, std::int64_t tile_rows, std::int64_t code, std::int64_t codes, std::int64_t word, std::int64_t words) {
+    std::uint32_t tile[8 * kTileRows];
+    for (std::int64_t w = 0; w < words; ++w) std::copy_n(tensors.qweight.data() + (word + w) * n + row, tile_rows, tile + w * kTileRows);
+    for (std::int64_t r = 0; r < tile_rows; ++r) {
+      quant::unpack_codes(tile + r, kTileRows, codes, spec.bits, layout, out.codes.data() + (row + r) * k + code, 1);
     }
   });
   for (std::int64_t j = 0; j < groups; ++j) {
+    for (std::int64_t row = 0; row < n; ++row) {
+      out.scales[static_cast<std::size_t>(row * groups + j)] = tensors.scales[static_cast<std::size_t>(j * n + row)];
+    }
     quant::unpack_codes(tensors.qzeros.data() + j * columns, 1, n, spec.bits, layout, out.zero_points.data() + j, groups);
   }
   if (zeros == GptqZeros::kV1) {

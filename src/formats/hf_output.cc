@@ -1,6 +1,7 @@
 #include "formats/hf_output.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -79,12 +80,24 @@ TensorToWrite float_tensor(const std::string& name, DType dtype, std::vector<std
   return {name, dtype, std::move(shape), [values = std::move(values), dtype] { return io::convert_from_f32(values, dtype); }};
 }
 
+// GGUF block types hold numbers beyond binary16's range, and rounding would make them infinite.
+void check_f16_range(const std::vector<float>& values, const std::string& name) {
+  constexpr float kFirstInfinite = 65520.0f;
+  const auto found = std::find_if(values.begin(), values.end(), [](float v) { return std::abs(v) >= kFirstInfinite; });
+  if (found != values.end()) {
+    fail(ErrorKind::kNumerics, kWhere, name, ": value ", found - values.begin(), " is ", *found, ", beyond F16's 65504; take a source in F32 or BF16");
+  }
+}
+
 // A tensor of the source: changed values if there are some, norms as F32.
 TensorToWrite outer_tensor(const Checkpoint& source, const model::PromisedTensor& tensor, const std::map<std::string, std::vector<float>>& changed, const std::string& key) {
   const auto found = changed.find(key);
   if (found == changed.end()) {
     return {tensor.name, is_norm(tensor.name) ? DType::kF32 : source.float_dtype(tensor.name), tensor.shape, [&source, name = tensor.name] {
-              return io::convert_from_f32(source.read_f32(name), is_norm(name) ? DType::kF32 : source.float_dtype(name));
+              const DType dtype = is_norm(name) ? DType::kF32 : source.float_dtype(name);
+              const std::vector<float> values = source.read_f32(name);
+              if (dtype == DType::kF16) check_f16_range(values, name);
+              return io::convert_from_f32(values, dtype);
             }};
   }
   const std::int64_t elements = std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
@@ -102,13 +115,24 @@ void check_linear(const quant::QuantizedLinear& linear, const model::PromisedTen
          quant::scheme_name(linear.spec), "; want ", shape_string(promised.shape), " at ", quant::scheme_name(spec));
   }
   quant::check_quantized_linear(linear, promised.name);
+  if (spec.grid != quant::Grid::kSignedSym) return;
+  const int half = 1 << (spec.bits - 1);
+  for (const std::uint8_t z : linear.zero_points) {
+    if (z != half && z != half - 1) {
+      fail(ErrorKind::kInvalidArgument, kWhere, promised.name, ": zero point ", int{z}, "; grid ", quant::to_string(spec.grid), " allows ", half - 1,
+           " and ", half);
+    }
+  }
 }
 
-std::int64_t packed_bytes(const model::LinearShape& shape, const quant::AffineSpec& spec) {
-  check_gptq_shape(shape.n, shape.k, spec.bits);
-  const std::int64_t groups = spec.groups(shape.k);
-  return 4 * quant::packed_words(shape.k, spec.bits, quant::WordLayout::kDense) * shape.n + 4 * groups * quant::packed_words(shape.n, spec.bits, quant::WordLayout::kDense) +
-         2 * groups * shape.n + 4 * shape.k;
+std::int64_t packed_bytes(const model::PromisedTensor& weight, const quant::AffineSpec& spec) {
+  quant::check_spec(spec, weight.shape[1], linear_of(weight.name));
+  try {
+    check_gptq_shape(weight.shape[0], weight.shape[1], spec.bits);
+  } catch (const Error& error) {
+    throw Error(error.kind(), cat(error.what(), " (", linear_of(weight.name), ")"));
+  }
+  return gptq_bytes(weight.shape[0], weight.shape[1], spec);
 }
 
 void write_companions(const Checkpoint& source, const fs::path& folder, const std::map<std::string, std::string>& texts) {
@@ -127,7 +151,7 @@ std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineS
   std::int64_t bytes = 0;
   const auto add = [&](const model::PromisedTensor& tensor) {
     if (tensor.linear_weight) {
-      bytes += packed_bytes({tensor.shape[0], tensor.shape[1]}, spec);
+      bytes += packed_bytes(tensor, spec);
     } else {
       bytes += std::accumulate(tensor.shape.begin(), tensor.shape.end(), is_norm(tensor.name) ? std::int64_t{4} : size_bytes(source.float_dtype(tensor.name)), std::multiplies<>());
     }

@@ -120,6 +120,40 @@ void check_attention(const ModelConfig& c, std::string_view subject) {
   }
 }
 
+// 0 when no block has a window. Qwen's max_window_layers counts the first blocks, which attend to everything; layer_types (transformers 5)
+// says the same block by block.
+std::int64_t sliding_window(const json& config, const Reader& read, const Family& family, std::int64_t blocks, std::string_view subject) {
+  if (family.window == Family::Window::kNone) return 0;
+  if (family.window == Family::Window::kWithUseKey && !read.flag("use_sliding_window", false)) return 0;
+  const std::int64_t window =
+      config.contains("sliding_window") ? read.positive("sliding_window", 0) : family.default_sliding_window;
+  if (window == 0) return 0;
+  std::int64_t full = 0;  // blocks without a window
+  if (read.has("layer_types")) {
+    const json& types = config.at("layer_types");
+    if (!types.is_array() || static_cast<std::int64_t>(types.size()) != blocks) {
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": layer_types is no list of ", blocks, " names; expected one for each block");
+    }
+    for (const json& type : types) {
+      if (type != "full_attention" && type != "sliding_attention") {
+        fail(ErrorKind::kUnsupported, kWhere, subject, ": layer_types has ", type.dump(), "; known are full_attention and sliding_attention");
+      }
+      full += type == "full_attention" ? 1 : 0;
+    }
+  } else if (family.window == Family::Window::kWithUseKey) {
+    constexpr std::int64_t kDefaultFullBlocks = 28;
+    if (!read.has("max_window_layers")) {
+      full = std::min(blocks, kDefaultFullBlocks);
+    } else if (config.at("max_window_layers") != 0) {
+      full = std::min(blocks, read.positive("max_window_layers"));
+    }
+  }
+  if (full == 0) return window;
+  if (full == blocks) return 0;
+  fail(ErrorKind::kUnsupported, kWhere, subject, ": ", full, " of ", blocks, " blocks attend to everything and the others to a window of ",
+       window, "; crumb gives all blocks the same attention");
+}
+
 }  // namespace
 
 ModelConfig parse_hf_config(const json& config, std::string_view subject) {
@@ -158,27 +192,12 @@ ModelConfig parse_hf_config(const json& config, std::string_view subject) {
     fail(ErrorKind::kUnsupported, kWhere, subject, ": hidden_act is '", activation, "'; crumb computes silu only");
   }
 
-  const bool window_counts = !family.window_needs_use_key || read.flag("use_sliding_window", false);
-  if (window_counts) {
-    c.sliding_window = config.contains("sliding_window") ? read.positive("sliding_window", 0) : family.default_sliding_window;
-  }
+  c.sliding_window = sliding_window(config, read, family, c.num_hidden_layers, subject);
   c.rope = parse_rope(config, family, c.max_position_embeddings, subject);
   const std::vector<std::int64_t> bos = token_ids(config, "bos_token_id", c.vocab_size, subject);
   c.bos_token_id = bos.empty() ? -1 : bos.front();
   c.eos_token_ids = token_ids(config, "eos_token_id", c.vocab_size, subject);
   return c;
-}
-
-std::int64_t plain_context(const ModelConfig& config) {
-  if (config.sliding_window == 0) return config.max_position_embeddings;
-  return std::min(config.max_position_embeddings, config.sliding_window);
-}
-
-void check_context(const ModelConfig& config, std::int64_t tokens) {
-  if (config.sliding_window == 0 || tokens <= config.sliding_window) return;
-  fail(ErrorKind::kUnsupported, "model.check_context", config.family, ": ", tokens, " tokens of context; the model attends to a window of ",
-       config.sliding_window, " and crumb computes full attention only, which is the same up to that length; choose a context of at most ",
-       config.sliding_window);
 }
 
 ParameterCount count_parameters(const ModelConfig& config) {

@@ -33,7 +33,7 @@ struct ModelConfig {
   std::int64_t head_dim = 0;  // may differ from hidden_size / num_attention_heads
   std::int64_t vocab_size = 0;
   std::int64_t max_position_embeddings = 0;
-  std::int64_t sliding_window = 0;  // 0: none. Windows up to this length need no mask of their own
+  std::int64_t sliding_window = 0;  // positions that every block attends to, its own included; 0: all before it
   double rms_norm_eps = 1e-5;
   bool tie_word_embeddings = false;
   bool attention_bias = false;      // q, k, v (and o when attention_output_bias) have a bias
@@ -46,7 +46,8 @@ struct ModelConfig {
 };
 
 /// From a config.json of any supported family (transformers 4 and 5 spellings). `subject` is the file named in errors.
-/// Throws Unsupported for an unknown architecture or rope type (naming those known), Corrupt for missing or contradicting fields.
+/// Throws Unsupported for an unknown architecture or rope type (naming those known), for blocks that differ in their window, and for
+/// activations other than silu; Corrupt for missing or contradicting fields.
 ModelConfig parse_hf_config(const nlohmann::json& config, std::string_view subject);
 
 /// Inverse frequencies [head_dim / 2] in f64 and the factor that cos and sin are multiplied by (1 except yarn).
@@ -56,11 +57,6 @@ struct RopeFrequencies {
   double attention_scaling = 1.0;
 };
 RopeFrequencies rope_frequencies(const ModelConfig& config);
-
-/// Positions that plain causal attention serves faithfully: max_position_embeddings, or the sliding window where that is shorter.
-std::int64_t plain_context(const ModelConfig& config);
-/// Throws Unsupported when `tokens` pass the sliding window; crumb has no windowed mask, and full attention would be another model.
-void check_context(const ModelConfig& config, std::int64_t tokens);
 
 /// Parameters of the block linears, of everything else, and in total.
 struct ParameterCount {

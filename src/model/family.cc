@@ -33,16 +33,16 @@ constexpr NamePair kOuterNames[] = {
 constexpr Family kFamilies[] = {
     {.name = "llama", .hf_architecture = "LlamaForCausalLM", .gguf_architecture = "llama", .qkv_bias = false, .qk_norm = false,
      .gguf_permutes_qk = true, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = true, .default_head_dim = 0,
-     .default_sliding_window = 0, .window_needs_use_key = false},
+     .window = Family::Window::kNone, .default_sliding_window = 0},
     {.name = "mistral", .hf_architecture = "MistralForCausalLM", .gguf_architecture = "", .qkv_bias = false, .qk_norm = false,
      .gguf_permutes_qk = true, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = false, .default_head_dim = 0,
-     .default_sliding_window = 4096, .window_needs_use_key = false},
+     .window = Family::Window::kAlways, .default_sliding_window = 4096},
     {.name = "qwen2", .hf_architecture = "Qwen2ForCausalLM", .gguf_architecture = "qwen2", .qkv_bias = true, .qk_norm = false,
      .gguf_permutes_qk = false, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = false, .default_head_dim = 0,
-     .default_sliding_window = 0, .window_needs_use_key = true},
+     .window = Family::Window::kWithUseKey, .default_sliding_window = 4096},
     {.name = "qwen3", .hf_architecture = "Qwen3ForCausalLM", .gguf_architecture = "qwen3", .qkv_bias = false, .qk_norm = true,
      .gguf_permutes_qk = false, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = true, .default_head_dim = 128,
-     .default_sliding_window = 0, .window_needs_use_key = true},
+     .window = Family::Window::kWithUseKey, .default_sliding_window = 4096},
 };
 
 const Family* find(std::string_view Family::*field, std::string_view wanted) {

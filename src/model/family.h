@@ -20,6 +20,9 @@ std::string_view hf_name(LinearRole role) noexcept;
 std::string_view gguf_name(LinearRole role) noexcept;
 
 struct Family {
+  /// Where sliding_window of a config.json counts: nowhere, always, or with "use_sliding_window": true.
+  enum class Window { kNone, kAlways, kWithUseKey };
+
   std::string_view name;             // ours and HF's model_type
   std::string_view hf_architecture;  // config.json "architectures"[0]
   std::string_view gguf_architecture;
@@ -30,8 +33,8 @@ struct Family {
   double default_rms_norm_eps;
   bool bias_keys;                        // config.json's attention_bias and mlp_bias count
   std::int64_t default_head_dim;         // 0: hidden_size / num_attention_heads
-  std::int64_t default_sliding_window;   // where config.json has no such key; 0: none
-  bool window_needs_use_key;             // sliding_window counts only with "use_sliding_window": true (Qwen)
+  Window window;
+  std::int64_t default_sliding_window;   // where the window counts and config.json has no such key; 0: none
 };
 
 std::span<const Family> families();

@@ -86,9 +86,14 @@ RopeConfig parse_rope(const json& config, const Family& family, std::int64_t max
   if (partial != 1.0) {
     fail(ErrorKind::kUnsupported, kWhere, subject, ": partial_rotary_factor is ", partial, "; crumb rotates whole heads only");
   }
-  const auto original = [&](double otherwise) {
-    const double outer = number(config, "original_max_position_embeddings", otherwise, subject);
-    return static_cast<std::int64_t>(number(rope, "original_max_position_embeddings", outer, subject));
+  // The length that the unscaled rotation was trained on; 0 when the file does not say.
+  const auto original = [&] {
+    constexpr const char* kKey = "original_max_position_embeddings";
+    const double length = present(rope, kKey) ? number(rope, kKey, 0, subject) : number(config, kKey, 0, subject);
+    if (length >= 0x1p31 || length != std::floor(length)) {
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": rope ", kKey, " is ", length, "; expected a positive integer below 2^31");
+    }
+    return static_cast<std::int64_t>(length);
   };
   switch (result.type) {
     case RopeConfig::Type::kDefault: break;
@@ -97,15 +102,18 @@ RopeConfig parse_rope(const json& config, const Family& family, std::int64_t max
       result.factor = needed(rope, "factor", "llama3", subject);
       result.low_freq_factor = needed(rope, "low_freq_factor", "llama3", subject);
       result.high_freq_factor = needed(rope, "high_freq_factor", "llama3", subject);
-      result.original_max_position_embeddings =
-          static_cast<std::int64_t>(needed(rope, "original_max_position_embeddings", "llama3", subject));
+      result.original_max_position_embeddings = original();
+      if (result.original_max_position_embeddings == 0) {
+        fail(ErrorKind::kCorrupt, kWhere, subject, ": rope type 'llama3' without 'original_max_position_embeddings'; expected a positive integer");
+      }
       if (result.high_freq_factor <= result.low_freq_factor) {
         fail(ErrorKind::kCorrupt, kWhere, subject, ": rope high_freq_factor ", result.high_freq_factor, " is not above low_freq_factor ",
              result.low_freq_factor, "; exchange them");
       }
       break;
     case RopeConfig::Type::kYarn:
-      result.original_max_position_embeddings = original(static_cast<double>(max_position_embeddings));
+      result.original_max_position_embeddings = original();
+      if (result.original_max_position_embeddings == 0) result.original_max_position_embeddings = max_position_embeddings;
       result.factor = number(rope, "factor",
                              static_cast<double>(max_position_embeddings) / static_cast<double>(result.original_max_position_embeddings),
                              subject);

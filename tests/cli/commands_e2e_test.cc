@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/run_program.h"
-#include "cli/tiny_model.h"
 #include "support/temp_dir.h"
+#include "support/tiny_model.h"
 
 namespace crumb {
 namespace {

@@ -1,5 +1,5 @@
-// The token files that the authors' code was run on, made again from text: SmolLM2's tokenizer out of its GGUF file, the window selection
-// of the paper's code, the packing of E2E-QP and the wikitext form.
+// The token files that the authors' code was run on, made again from text: SmolLM2's tokenizer out of its
+// GGUF file, the window selection of the paper's code, the packing of E2E-QP and the wikitext form.
 #include <gtest/gtest.h>
 
 #include "data/compressed.h"
@@ -17,7 +17,8 @@ class EfficientQatTokenFiles : public testing::Test {
     const auto model = test::demo_model();
     const auto golden = test::golden_dir("efficientqat");
     const auto text = test::shared_path("data/text");
-    if (!model) GTEST_SKIP() << "the SmolLM2 GGUF file is not here (set CRUMB_DEMO_MODEL, or run demo.sh once)";
+    if (!model)
+      GTEST_SKIP() << "the SmolLM2 GGUF file is not here (set CRUMB_DEMO_MODEL, or run demo.sh once)";
     CRUMB_SKIP_WITHOUT(golden, "golden/efficientqat");
     CRUMB_SKIP_WITHOUT(text, "data/text");
     golden_ = *golden;
@@ -60,7 +61,8 @@ TEST_F(EfficientQatTokenFiles, EvaluationWindowsHaveTheWikitextForm) {
   const test::TempDir folder;
   std::filesystem::copy_file(raw, folder / "as-it-is.txt");
   const Corpus plain = read_corpus(folder / "as-it-is.txt");
-  EXPECT_EQ(evaluation_windows(plain, *tokenizer_, 1024, 16).ids, read_token_file(file + ":wikitext2_test_rawfile", 0, 49152).ids);
+  EXPECT_EQ(evaluation_windows(plain, *tokenizer_, 1024, 16).ids,
+            read_token_file(file + ":wikitext2_test_rawfile", 0, 49152).ids);
 }
 
 TEST_F(EfficientQatTokenFiles, AreTheSameThroughTheWrittenTokenizerJson) {

@@ -21,7 +21,9 @@ std::unique_ptr<Tokenizer> open_text(const std::string& text) {
   return Tokenizer::open(folder / "tokenizer.json");
 }
 
-std::unique_ptr<Tokenizer> open_tiny(const test::TinyTokenizerJson& json) { return open_text(json.text()); }
+std::unique_ptr<Tokenizer> open_tiny(const test::TinyTokenizerJson& json) {
+  return open_text(json.text());
+}
 
 template <class Call>
 std::string error_of(ErrorKind kind, const Call& call) {
@@ -54,10 +56,13 @@ TEST(TokenizerJson, CutsDigitsOneByOneOnlyWhenTheFileSaysSo) {
   test::TinyTokenizerJson json;
   EXPECT_EQ(open_tiny(json)->encode("a12"), (Ids{0, 9}));
   const std::string bytes = json.pre_tokenizer;
-  json.pre_tokenizer = R"({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, )" + bytes + "]}";
+  json.pre_tokenizer =
+      R"({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, )" + bytes +
+      "]}";
   EXPECT_EQ(open_tiny(json)->encode("a12"), (Ids{0, 7, 8}));
-  json.pre_tokenizer = R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated", )"
-                       R"("invert": false}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})";
+  json.pre_tokenizer =
+      R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated", )"
+      R"("invert": false}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})";
   EXPECT_EQ(open_tiny(json)->encode("a12"), (Ids{0, 7, 8}));
 }
 
@@ -66,8 +71,8 @@ TEST(TokenizerJson, SplitsByEveryBehavior) {
     test::TinyTokenizerJson json;
     json.vocab = R"({"a": 0, "-": 1, "a-": 2, "-a": 3, "--": 4, "b": 5})";
     json.merges = R"(["a -", "- a", "- -"])";
-    json.pre_tokenizer = R"({"type": "Split", "pattern": {"String": "-"}, "behavior": ")" + behavior + R"(", "invert": )" +
-                         (invert ? "true" : "false") + "}";
+    json.pre_tokenizer = R"({"type": "Split", "pattern": {"String": "-"}, "behavior": ")" + behavior +
+                         R"(", "invert": )" + (invert ? "true" : "false") + "}";
     json.decoder = "null";
     return open_tiny(json)->encode("a--a");
   };
@@ -112,8 +117,10 @@ TEST(TokenizerJson, CutsAddedTokensOutFirst) {
 
 TEST(TokenizerJson, AddsWhatTheTemplateSays) {
   test::TinyTokenizerJson json;
-  json.added_tokens = R"([{"id": 20, "content": "<s>", "special": true}, {"id": 21, "content": "</s>", "special": true}])";
-  json.post_processor = R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
+  json.added_tokens =
+      R"([{"id": 20, "content": "<s>", "special": true}, {"id": 21, "content": "</s>", "special": true}])";
+  json.post_processor =
+      R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
       "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
       "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [20], "tokens": ["<s>"]}, "</s>": {"id": "</s>", "ids": [21], "tokens": ["</s>"]}}}]})";
   const auto tokenizer = open_tiny(json);
@@ -128,7 +135,8 @@ TEST(TokenizerJson, FallsBackToBytesAndDecodesThem) {
   json.pre_tokenizer = "null";
   json.normalizer = R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
                         {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})";
-  json.decoder = R"({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+  json.decoder =
+      R"({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
                      {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})";
   json.vocab = R"({"<unk>": 0, "<0xC3>": 1, "<0xA9>": 2, "▁": 3, "a": 4, "▁a": 5})";
   json.merges = R"(["▁ a"])";
@@ -164,9 +172,11 @@ TEST(StreamDecoder, AgreesWithDecodeOnALongText) {
 TEST(TokenizerJson, ReadsSpecialIdsFromTheFilesBesideIt) {
   const test::TempDir folder;
   test::TinyTokenizerJson json;
-  json.added_tokens = R"([{"id": 20, "content": "<s>", "special": true}, {"id": 21, "content": "</s>", "special": true}])";
+  json.added_tokens =
+      R"([{"id": 20, "content": "<s>", "special": true}, {"id": 21, "content": "</s>", "special": true}])";
   test::write_file(folder / "tokenizer.json", json.text());
-  test::write_file(folder / "tokenizer_config.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "</s>"})");
+  test::write_file(folder / "tokenizer_config.json",
+                   R"({"bos_token": {"content": "<s>"}, "eos_token": "</s>"})");
   test::write_file(folder / "generation_config.json", R"({"eos_token_id": [5, 6]})");
   test::write_file(folder / "config.json", R"({"eos_token_id": 9, "bos_token_id": 8})");
   const auto tokenizer = Tokenizer::open(folder.path());
@@ -178,13 +188,16 @@ TEST(TokenizerJson, ReadsSpecialIdsFromTheFilesBesideIt) {
 TEST(TokenizerJson, NamesAStepThatItDoesNotKnow) {
   test::TinyTokenizerJson json;
   json.normalizer = R"({"type": "BertNormalizer"})";
-  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("BertNormalizer"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("BertNormalizer"),
+            std::string::npos);
   json = {};
   json.pre_tokenizer = R"({"type": "UnicodeScripts"})";
-  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("UnicodeScripts"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("UnicodeScripts"),
+            std::string::npos);
   json = {};
   json.post_processor = R"({"type": "RobertaProcessing"})";
-  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("RobertaProcessing"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("RobertaProcessing"),
+            std::string::npos);
   json = {};
   json.decoder = R"({"type": "WordPiece"})";
   EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_tiny(json); }).find("WordPiece"), std::string::npos);
@@ -213,21 +226,25 @@ TEST(TokenizerJson, RejectsFilesThatContradictThemselves) {
   json = {};
   json.added_tokens = "[[1]]";
   error_of(ErrorKind::kCorrupt, [&] { open_tiny(json); });
-  for (const std::string text : {"", "[]", "{}", R"({"model": 3})", R"({"model": {"vocab": {}}})", "{\"model\""}) {
+  for (const std::string text :
+       {"", "[]", "{}", R"({"model": 3})", R"({"model": {"vocab": {}}})", "{\"model\""}) {
     error_of(ErrorKind::kCorrupt, [&] { open_text(text); });
   }
 }
 
 TEST(Tokenizer, RefusesInvalidTextAndIds) {
   const auto tokenizer = open_tiny({});
-  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { tokenizer->encode("ab\xFFz"); }).find("byte 2"), std::string::npos);
-  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { tokenizer->decode(Ids{99}); }).find("99"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { tokenizer->encode("ab\xFFz"); }).find("byte 2"),
+            std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { tokenizer->decode(Ids{99}); }).find("99"),
+            std::string::npos);
   error_of(ErrorKind::kInvalidArgument, [&] { tokenizer->decode(Ids{-1}); });
 }
 
 TEST(Tokenizer, SaysWhatAFolderLacks) {
   const test::TempDir folder;
-  EXPECT_NE(error_of(ErrorKind::kNotFound, [&] { Tokenizer::open(folder.path()); }).find("tokenizer.json"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kNotFound, [&] { Tokenizer::open(folder.path()); }).find("tokenizer.json"),
+            std::string::npos);
   error_of(ErrorKind::kNotFound, [&] { Tokenizer::open(folder / "nowhere"); });
   test::write_file(folder / "weights.bin", "abc");
   error_of(ErrorKind::kUnsupported, [&] { Tokenizer::open(folder / "weights.bin"); });
@@ -283,13 +300,15 @@ TEST(GgufTokenizer, ReadsByteLevelMetadata) {
 TEST(GgufTokenizer, RefusesWhatItCannotBeSureOf) {
   Metadata metadata = tiny_gguf();
   set(metadata, "tokenizer.ggml.pre", std::string("no-such-rule"));
-  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_gguf(metadata); }).find("no-such-rule"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_gguf(metadata); }).find("no-such-rule"),
+            std::string::npos);
   metadata = tiny_gguf();
   set(metadata, "tokenizer.ggml.model", std::string("bert"));
   EXPECT_NE(error_of(ErrorKind::kUnsupported, [&] { open_gguf(metadata); }).find("bert"), std::string::npos);
   metadata = tiny_gguf();
   set(metadata, "tokenizer.ggml.token_type", std::vector<std::int64_t>{3, 1});
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { open_gguf(metadata); }).find("token_type"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { open_gguf(metadata); }).find("token_type"),
+            std::string::npos);
   metadata = tiny_gguf();
   set(metadata, "tokenizer.ggml.tokens", std::vector<std::string>{"<s>", "a", "b", "ab", "a"});
   EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { open_gguf(metadata); }).find("twice"), std::string::npos);

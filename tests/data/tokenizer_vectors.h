@@ -28,7 +28,8 @@ inline void write_file(const std::filesystem::path& path, const std::string& tex
 inline std::optional<std::filesystem::path> demo_model() {
   const char* set = std::getenv("CRUMB_DEMO_MODEL");
   const std::filesystem::path path =
-      set != nullptr ? set : std::filesystem::path(CRUMB_SOURCE_DIR) / "demo/model/SmolLM2-135M-Instruct.Q4_1.gguf";
+      set != nullptr ? set
+                     : std::filesystem::path(CRUMB_SOURCE_DIR) / "demo/model/SmolLM2-135M-Instruct.Q4_1.gguf";
   if (!std::filesystem::exists(path)) return std::nullopt;
   return path;
 }
@@ -58,20 +59,22 @@ inline std::vector<TokenizerVector> read_vectors(const std::filesystem::path& wi
   return vectors;
 }
 
-/// A byte-level tokenizer.json without merges: ids 0..255 are the bytes in the order of the alphabet's characters given here, the sections
-/// as the caller writes them.
+/// A byte-level tokenizer.json without merges: ids 0..255 are the bytes in the order of the alphabet's
+/// characters given here, the sections as the caller writes them.
 struct TinyTokenizerJson {
   std::string normalizer = "null";
   std::string pre_tokenizer = R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true})";
   std::string post_processor = "null";
   std::string decoder = R"({"type": "ByteLevel"})";
   std::string added_tokens = "[]";
-  std::string vocab = R"({"a": 0, "b": 1, "c": 2, "Ġ": 3, "ab": 4, "abc": 5, "Ġa": 6, "1": 7, "2": 8, "12": 9, "Ã": 10, "©": 11, "Ã©": 12, "x": 13})";
+  std::string vocab =
+      R"({"a": 0, "b": 1, "c": 2, "Ġ": 3, "ab": 4, "abc": 5, "Ġa": 6, "1": 7, "2": 8, "12": 9, "Ã": 10, "©": 11, "Ã©": 12, "x": 13})";
   std::string merges = R"(["a b", ["ab", "c"], "Ġ a", "1 2", "Ã ©"])";
   std::string model_fields;
   std::string text() const {
-    return R"({"version": "1.0", "added_tokens": )" + added_tokens + R"(, "normalizer": )" + normalizer + R"(, "pre_tokenizer": )" + pre_tokenizer +
-           R"(, "post_processor": )" + post_processor + R"(, "decoder": )" + decoder + R"(, "model": {"type": "BPE", "vocab": )" + vocab +
+    return R"({"version": "1.0", "added_tokens": )" + added_tokens + R"(, "normalizer": )" + normalizer +
+           R"(, "pre_tokenizer": )" + pre_tokenizer + R"(, "post_processor": )" + post_processor +
+           R"(, "decoder": )" + decoder + R"(, "model": {"type": "BPE", "vocab": )" + vocab +
            R"(, "merges": )" + merges + model_fields + "}}";
   }
 };

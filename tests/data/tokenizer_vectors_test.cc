@@ -14,7 +14,8 @@ namespace {
 
 using test::shared_path;
 
-// Every vector: ids of the text, and the text again from the ids (a StreamDecoder gives the same as decode at once).
+// Every vector: ids of the text, and the text again from the ids (a StreamDecoder gives the same as decode at
+// once).
 void expect_vectors(const Tokenizer& tokenizer, const std::filesystem::path& vectors) {
   const auto all = test::read_vectors(vectors);
   ASSERT_GT(all.size(), 30u);
@@ -72,7 +73,8 @@ TEST(SentencePieceFile, WrittenAsTokenizerJsonGivesTheSameIds) {
 }
 
 TEST(SentencePieceFile, GivesTheSameIdsWordByWordAsForAWholeText) {
-  // The tokenizer.json form merges each text as one word; the file's own tokenizer cuts at spaces and remembers words.
+  // The tokenizer.json form merges each text as one word; the file's own tokenizer cuts at spaces and
+  // remembers words.
   const auto model = shared_path("data/tokenizers/llama2-tokenizer.model");
   const auto text = shared_path("data/text/wikitext2/wiki.test.raw");
   CRUMB_SKIP_WITHOUT(model, "data/tokenizers/llama2-tokenizer.model");
@@ -83,7 +85,8 @@ TEST(SentencePieceFile, GivesTheSameIdsWordByWordAsForAWholeText) {
   const auto whole = Tokenizer::open(folder.path());
   const std::string part = test::read_file(*text).substr(0, 100000);
   EXPECT_EQ(words->encode(part), whole->encode(part));
-  for (const std::string edge : {" ", "  ", "a ", "a  ", " a", "  a  b ", "\u2581 a", "a\u2581 b", "a \u2581b", "", "\n a\n  b"}) {
+  for (const std::string edge :
+       {" ", "  ", "a ", "a  ", " a", "  a  b ", "\u2581 a", "a\u2581 b", "a \u2581b", "", "\n a\n  b"}) {
     EXPECT_EQ(words->encode(edge), whole->encode(edge)) << testing::PrintToString(edge);
   }
 }
@@ -104,7 +107,8 @@ TEST(RankFile, GivesTheRecordedIdsOfLlama3) {
       {"12345 67", {128000, 4513, 1774, 220, 3080}},
       {"a\n\nb\r\n c", {128000, 64, 271, 65, 319, 272}},
       {"\u180E\u00A0x", {128000, 157, 254, 236, 4194, 87}},
-      {"naïve café 東京 😶‍🌫️", {128000, 3458, 38672, 588, 53050, 119109, 27623, 114, 102470, 9468, 234, 104, 31643}},
+      {"naïve café 東京 😶‍🌫️",
+       {128000, 3458, 38672, 588, 53050, 119109, 27623, 114, 102470, 9468, 234, 104, 31643}},
   };
   for (const auto& [text, ids] : kRecorded) EXPECT_EQ(tokenizer->encode(text), ids) << text;
   EXPECT_EQ(tokenizer->encode("<|eot_id|>", false), (std::vector<std::int32_t>{128009}));
@@ -139,12 +143,15 @@ TEST(TokenizerVectors, NoticeAnotherPreTokenizer) {
   const auto path = shared_path("data/tokenizers/llama.cpp-vocab/ggml-vocab-gpt-2.gguf");
   CRUMB_SKIP_WITHOUT(path, "data/tokenizers/llama.cpp-vocab");
   auto json = nlohmann::json::parse(Tokenizer::open(*path)->to_tokenizer_json());
-  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, json["pre_tokenizer"]}}};
+  json["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, json["pre_tokenizer"]}}};
   const test::TempDir folder;
   test::write_file(folder / "tokenizer.json", json.dump());
   const auto other = Tokenizer::open(folder.path());
   int different = 0;
-  for (const auto& [text, ids] : test::read_vectors(*path)) different += other->encode(text, false, false) != ids ? 1 : 0;
+  for (const auto& [text, ids] : test::read_vectors(*path))
+    different += other->encode(text, false, false) != ids ? 1 : 0;
   EXPECT_GT(different, 0);
 }
 
@@ -157,7 +164,6 @@ TEST(TokenizerJson, GivesBackTextOfTheStoryModelsTokenizer) {
   EXPECT_EQ(tokenizer->eos_ids(), (std::vector<std::int32_t>{2}));
   const auto ids = tokenizer->encode("Once upon a time, there was a little girl.");
   EXPECT_EQ(ids.front(), 1);
-  // The file keeps a leading space: its decoder has no Strip for it, or it does; either way the words come back.
   EXPECT_NE(tokenizer->decode(ids).find("Once upon a time, there was a little girl."), std::string::npos);
 }
 

@@ -25,8 +25,12 @@ class ByteTokenizer : public Tokenizer {
     for (const char c : text) ids.push_back(static_cast<std::uint8_t>(c));
     return ids;
   }
-  std::string decode(std::span<const std::int32_t> ids, bool) const override { return std::string(ids.begin(), ids.end()); }
-  std::string decode_bytes(std::span<const std::int32_t> ids, bool skip) const override { return decode(ids, skip); }
+  std::string decode(std::span<const std::int32_t> ids, bool) const override {
+    return std::string(ids.begin(), ids.end());
+  }
+  std::string decode_bytes(std::span<const std::int32_t> ids, bool skip) const override {
+    return decode(ids, skip);
+  }
   std::int64_t size() const override { return 256; }
   std::optional<std::int32_t> token_id(std::string_view) const override { return std::nullopt; }
   std::optional<std::int32_t> bos_id() const override { return std::nullopt; }
@@ -72,11 +76,13 @@ const std::string kLines = "{\"text\": \"first\"}\n\n{\"text\": \"second\\nline\
 TEST(ReadCorpus, ReadsTextAndJsonLinesAlsoCompressed) {
   const test::TempDir folder;
   test::write_file(folder / "a.jsonl", kLines);
-  test::write_file(folder / "b.jsonl.gz", gzip(kLines.substr(0, 20)) + gzip(kLines.substr(20)));  // two members
+  test::write_file(folder / "b.jsonl.gz",
+                   gzip(kLines.substr(0, 20)) + gzip(kLines.substr(20)));  // two members
   test::write_file(folder / "c.jsonl.zst", zstd(kLines));
   test::write_file(folder / "d.txt.gz", gzip("plain\ntext"));
   for (const char* name : {"a.jsonl", "b.jsonl.gz", "c.jsonl.zst"}) {
-    EXPECT_EQ(read_corpus(folder / name).documents, (std::vector<std::string>{"first", "second\nline"})) << name;
+    EXPECT_EQ(read_corpus(folder / name).documents, (std::vector<std::string>{"first", "second\nline"}))
+        << name;
   }
   EXPECT_EQ(read_corpus(folder / "d.txt.gz").documents, (std::vector<std::string>{"plain\ntext"}));
 }
@@ -88,19 +94,24 @@ TEST(ReadCorpus, ReadsFilesLargerThanOneChunk) {
   test::write_file(folder / "a.txt", text);
   test::write_file(folder / "a.txt.gz", gzip(text));
   test::write_file(folder / "a.txt.zst", zstd(text));
-  for (const char* name : {"a.txt", "a.txt.gz", "a.txt.zst"}) EXPECT_EQ(read_corpus(folder / name).documents.at(0), text) << name;
+  for (const char* name : {"a.txt", "a.txt.gz", "a.txt.zst"})
+    EXPECT_EQ(read_corpus(folder / name).documents.at(0), text) << name;
 }
 
 TEST(ReadCorpus, NamesTheLineOrByteThatIsWrong) {
   const test::TempDir folder;
   test::write_file(folder / "a.jsonl", "{\"text\": \"x\"}\n{\"content\": \"y\"}\n");
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "a.jsonl"); }).find("line 2"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "a.jsonl"); }).find("line 2"),
+            std::string::npos);
   test::write_file(folder / "b.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y");
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "b.jsonl"); }).find("line 2"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "b.jsonl"); }).find("line 2"),
+            std::string::npos);
   test::write_file(folder / "c.txt", "abc\xC3(");
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "c.txt"); }).find("byte 3"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "c.txt"); }).find("byte 3"),
+            std::string::npos);
   test::write_file(folder / "d.txt", "");
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "d.txt"); }).find("no text"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "d.txt"); }).find("no text"),
+            std::string::npos);
   test::write_file(folder / "e.jsonl", "\n\n");
   error_of(ErrorKind::kCorrupt, [&] { read_corpus(folder / "e.jsonl"); });
   error_of(ErrorKind::kNotFound, [&] { read_corpus(folder / "nowhere.txt"); });
@@ -133,13 +144,15 @@ TEST(JoinWikitext, KeepsLinesAndEmptiesBlankOnes) {
 Corpus letters(int documents, int each) {
   Corpus corpus;
   corpus.source = "letters";
-  for (int i = 0; i < documents; ++i) corpus.documents.push_back(std::string(static_cast<std::size_t>(each), static_cast<char>('A' + i)));
+  for (int i = 0; i < documents; ++i)
+    corpus.documents.push_back(std::string(static_cast<std::size_t>(each), static_cast<char>('A' + i)));
   return corpus;
 }
 
 TEST(SelectWindows, DrawsValidationFromTheLastTenthOfTheDocuments) {
   const Corpus corpus = letters(20, 50);
-  const WindowSplit split = select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 100, 50, 10, 2);
+  const WindowSplit split =
+      select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 100, 50, 10, 2);
   EXPECT_EQ(split.train.rows, 100);
   EXPECT_EQ(split.validation.rows, 50);
   const std::set<std::int32_t> train(split.train.ids.begin(), split.train.ids.end());
@@ -153,27 +166,32 @@ class PositionTokenizer final : public ByteTokenizer {
  public:
   std::vector<std::int32_t> encode(std::string_view text, bool, bool) const override {
     std::vector<std::int32_t> ids;
-    for (std::size_t i = 0; i < text.size(); ++i) ids.push_back(1000 * (text[i] - 'A') + static_cast<std::int32_t>(i));
+    for (std::size_t i = 0; i < text.size(); ++i)
+      ids.push_back(1000 * (text[i] - 'A') + static_cast<std::int32_t>(i));
     return ids;
   }
 };
 
 TEST(SelectWindows, DrawsAsPythonDoes) {
-  // Recorded from CPython 3.11: r = random.Random(2); three times r.randint(0, 8), r.randint(0, 39), then r.randint(9, 9), r.randint(0, 39).
+  // Recorded from CPython 3.11: r = random.Random(2); three times r.randint(0, 8), r.randint(0, 39), then
+  // r.randint(9, 9), r.randint(0, 39).
   const Corpus corpus = letters(10, 50);
-  const WindowSplit split = select_windows(corpus, PositionTokenizer(), Selection::kRandomDocuments, 3, 1, 10, 2);
+  const WindowSplit split =
+      select_windows(corpus, PositionTokenizer(), Selection::kRandomDocuments, 3, 1, 10, 2);
   EXPECT_EQ(split.train.row(0)[0], 5);
   EXPECT_EQ(split.train.row(1)[0], 1023);
   EXPECT_EQ(split.train.row(2)[0], 2019);
   EXPECT_EQ(split.train.row(2)[9], 2028);
   EXPECT_EQ(split.validation.row(0)[0], 9038);
-  EXPECT_NE(select_windows(corpus, PositionTokenizer(), Selection::kRandomDocuments, 3, 1, 10, 1).train.ids, split.train.ids);
+  EXPECT_NE(select_windows(corpus, PositionTokenizer(), Selection::kRandomDocuments, 3, 1, 10, 1).train.ids,
+            split.train.ids);
 }
 
 TEST(SelectWindows, GivesUpWhenNoDocumentIsLongEnough) {
   const Corpus corpus = letters(20, 10);
-  const std::string message =
-      error_of(ErrorKind::kInvalidArgument, [&] { select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 1, 0, 10, 2); });
+  const std::string message = error_of(ErrorKind::kInvalidArgument, [&] {
+    select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 1, 0, 10, 2);
+  });
   EXPECT_NE(message.find("11"), std::string::npos);  // what is needed
   EXPECT_NE(message.find("10"), std::string::npos);  // what there is
 }
@@ -182,10 +200,14 @@ TEST(SelectWindows, TreatsOneDocumentAsAStream) {
   Corpus corpus;
   corpus.source = "stream";
   corpus.documents = {std::string(900, 'a') + std::string(100, 'b')};
-  const WindowSplit split = select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 20, 5, 50, 2);
-  EXPECT_EQ(std::set<std::int32_t>(split.train.ids.begin(), split.train.ids.end()), (std::set<std::int32_t>{'a'}));
-  EXPECT_EQ(std::set<std::int32_t>(split.validation.ids.begin(), split.validation.ids.end()), (std::set<std::int32_t>{'b'}));
-  error_of(ErrorKind::kInvalidArgument, [&] { select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 1, 1, 100, 2); });
+  const WindowSplit split =
+      select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 20, 5, 50, 2);
+  EXPECT_EQ(std::set<std::int32_t>(split.train.ids.begin(), split.train.ids.end()),
+            (std::set<std::int32_t>{'a'}));
+  EXPECT_EQ(std::set<std::int32_t>(split.validation.ids.begin(), split.validation.ids.end()),
+            (std::set<std::int32_t>{'b'}));
+  error_of(ErrorKind::kInvalidArgument,
+           [&] { select_windows(corpus, ByteTokenizer(), Selection::kRandomDocuments, 1, 1, 100, 2); });
 }
 
 TEST(SelectWindows, CutsInOrderWhenSequential) {
@@ -193,7 +215,9 @@ TEST(SelectWindows, CutsInOrderWhenSequential) {
   const WindowSplit split = select_windows(corpus, ByteTokenizer(), Selection::kSequential, 2, 1, 3, 2);
   EXPECT_EQ(split.train.ids, (std::vector<std::int32_t>{'A', 'A', 'A', 'A', 'B', 'B'}));
   EXPECT_EQ(split.validation.ids, (std::vector<std::int32_t>{'B', 'B', 'C'}));
-  const std::string message = error_of(ErrorKind::kInvalidArgument, [&] { select_windows(corpus, ByteTokenizer(), Selection::kSequential, 4, 1, 3, 2); });
+  const std::string message = error_of(ErrorKind::kInvalidArgument, [&] {
+    select_windows(corpus, ByteTokenizer(), Selection::kSequential, 4, 1, 3, 2);
+  });
   EXPECT_NE(message.find("has 4 windows"), std::string::npos);
   EXPECT_NE(message.find("want 5"), std::string::npos);
 }
@@ -209,18 +233,22 @@ TEST(SelectWindows, ShufflesWholeChunks) {
   std::iota(all.begin(), all.end(), 0);
   EXPECT_EQ(sorted, all);
   EXPECT_NE(order, all);
-  error_of(ErrorKind::kInvalidArgument, [&] { select_windows(corpus, ByteTokenizer(), Selection::kShuffledChunks, 10, 1, 6, 0); });
+  error_of(ErrorKind::kInvalidArgument,
+           [&] { select_windows(corpus, ByteTokenizer(), Selection::kShuffledChunks, 10, 1, 6, 0); });
 }
 
 TEST(EvaluationWindows, DropTheTailAndKeepTheOrder) {
   Corpus corpus;
   corpus.source = "text";
   corpus.documents = {"abcdefgh"};
-  EXPECT_EQ(evaluation_windows(corpus, ByteTokenizer(), 3, 0).ids, (std::vector<std::int32_t>{'a', 'b', 'c', 'd', 'e', 'f'}));
+  EXPECT_EQ(evaluation_windows(corpus, ByteTokenizer(), 3, 0).ids,
+            (std::vector<std::int32_t>{'a', 'b', 'c', 'd', 'e', 'f'}));
   EXPECT_EQ(evaluation_windows(corpus, ByteTokenizer(), 3, 1).rows, 1);
   corpus.documents = {"ab", "cd"};
-  EXPECT_EQ(evaluation_windows(corpus, ByteTokenizer(), 6, 0).ids, (std::vector<std::int32_t>{'a', 'b', '\n', '\n', 'c', 'd'}));
-  const std::string message = error_of(ErrorKind::kInvalidArgument, [&] { evaluation_windows(corpus, ByteTokenizer(), 7, 0); });
+  EXPECT_EQ(evaluation_windows(corpus, ByteTokenizer(), 6, 0).ids,
+            (std::vector<std::int32_t>{'a', 'b', '\n', '\n', 'c', 'd'}));
+  const std::string message =
+      error_of(ErrorKind::kInvalidArgument, [&] { evaluation_windows(corpus, ByteTokenizer(), 7, 0); });
   EXPECT_NE(message.find("has 6 tokens"), std::string::npos);
   error_of(ErrorKind::kInvalidArgument, [&] { evaluation_windows(corpus, ByteTokenizer(), 1, 0); });
   corpus.evaluate_by_crops = true;
@@ -256,7 +284,9 @@ class TokenFile : public testing::Test {
                         }});
     io::write_safetensors(folder_ / "t.safetensors", tensors_, {});
   }
-  std::string spec(const std::string& name = "") const { return (folder_ / "t.safetensors").string() + (name.empty() ? "" : ":" + name); }
+  std::string spec(const std::string& name = "") const {
+    return (folder_ / "t.safetensors").string() + (name.empty() ? "" : ":" + name);
+  }
   test::TempDir folder_;
   std::vector<io::TensorToWrite> tensors_;
 };
@@ -278,7 +308,8 @@ TEST_F(TokenFile, SaysWhatIsWrong) {
   error_of(ErrorKind::kInvalidArgument, [&] { read_token_file(spec(), 5, 10); });
   error_of(ErrorKind::kNotFound, [&] { read_token_file(spec("b"), 2, 10); });
   write("b", {1}, {-1});
-  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { read_token_file(spec(), 1, 10); }).find("a, b"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kInvalidArgument, [&] { read_token_file(spec(), 1, 10); }).find("a, b"),
+            std::string::npos);
   error_of(ErrorKind::kInvalidArgument, [&] { read_token_file(spec("b"), 1, 10); });
   error_of(ErrorKind::kInvalidArgument, [&] { read_token_file("file.txt", 1, 10); });
 }
@@ -307,9 +338,11 @@ TEST_F(NamedCorpus, IsDownloadedOnceAndKept) {
 }
 
 TEST_F(NamedCorpus, SaysWhichFileToPutInPlace) {
-  const std::string message = error_of(ErrorKind::kNotFound, [&] { named_corpus("c4", "validation", cache()); });
+  const std::string message =
+      error_of(ErrorKind::kNotFound, [&] { named_corpus("c4", "validation", cache()); });
   EXPECT_NE(message.find((cache() / "c4/c4-validation.00000-of-00008.json.gz").string()), std::string::npos);
-  EXPECT_NE(message.find("datasets/allenai/c4/resolve/main/en/c4-validation.00000-of-00008.json.gz"), std::string::npos);
+  EXPECT_NE(message.find("datasets/allenai/c4/resolve/main/en/c4-validation.00000-of-00008.json.gz"),
+            std::string::npos);
 }
 
 TEST_F(NamedCorpus, KeepsNothingOfADamagedDownload) {
@@ -330,7 +363,9 @@ TEST_F(NamedCorpus, RefusesUnknownNamesAndSplits) {
 TEST_F(NamedCorpus, ChecksWikitextPutInPlaceByHand) {
   std::filesystem::create_directories(cache() / "wikitext2");
   test::write_file(cache() / "wikitext2/wiki.test.raw", "another text\n");
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { named_corpus("wikitext2", "test", cache()); }).find("SHA-256"), std::string::npos);
+  EXPECT_NE(
+      error_of(ErrorKind::kCorrupt, [&] { named_corpus("wikitext2", "test", cache()); }).find("SHA-256"),
+      std::string::npos);
   test::write_file(cache() / "wikitext2/wiki.train.raw", " = A = \n");
   EXPECT_EQ(named_corpus("wikitext2", "train", cache()).documents.at(0), " = A = \n");
 }
@@ -340,8 +375,10 @@ std::string zip(const std::string& name, const std::string& content) {
   const auto put = [](std::string& out, std::uint32_t value, int size) {
     for (int i = 0; i < size; ++i) out += static_cast<char>((value >> (8 * i)) & 0xFF);
   };
-  const auto crc = static_cast<std::uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(content.data()), static_cast<uInt>(content.size())));
-  const auto size = static_cast<std::uint32_t>(content.size()), length = static_cast<std::uint32_t>(name.size());
+  const auto crc = static_cast<std::uint32_t>(
+      crc32(0, reinterpret_cast<const Bytef*>(content.data()), static_cast<uInt>(content.size())));
+  const auto size = static_cast<std::uint32_t>(content.size()),
+             length = static_cast<std::uint32_t>(name.size());
   std::string common;
   for (const std::uint32_t field : {0u, 0u, 0u, 0u}) put(common, field, 2);  // flags, method, time, date
   put(common, crc, 4);
@@ -376,7 +413,9 @@ TEST(ReadZipMember, ReadsAndChecks) {
   }
   archive[archive.find("some")] = 'S';
   test::write_file(folder / "c.zip", archive);
-  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_zip_member(folder / "c.zip", "wiki.test.raw"); }).find("CRC-32"), std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::kCorrupt, [&] { read_zip_member(folder / "c.zip", "wiki.test.raw"); })
+                .find("CRC-32"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -121,27 +121,40 @@ TEST(EfficientQatPacking, ReadsTheAuthorsWordsBackToTheirCodes) {
   EXPECT_GT(products, 0);
 }
 
-// The authors' packer lets an unclamped zero point run over its neighbors' bits; ours must not reproduce that.
+// The authors' packer lets an unclamped zero point, and the codes computed with it, run over their neighbors' bits; ours must not.
 TEST(EfficientQatPacking, ClampsZeroPointsThatOverflowInTheAuthorsPacker) {
   const auto files = test::golden_files("efficientqat", "packing");
   if (files.empty()) GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
+  int checked = 0;
   for (const auto& path : files) {
     const io::SafetensorsFile file(path);
     for (const Case& c : cases_of(file, true)) {
       SCOPED_TRACE(path.filename().string() + " " + c.prefix);
+      const std::vector<float> unclamped = file.read_f32(c.prefix + "zeros_true");
       const float max_code = static_cast<float>((1 << c.bits) - 1);
       std::vector<std::uint8_t> zeros;
-      for (const float z : file.read_f32(c.prefix + "zeros_true")) zeros.push_back(static_cast<std::uint8_t>(std::clamp(z, 0.0f, max_code)));
-      // The weight behind these cases is (1 - clamp(z)) * s, so the true codes are all 1.
-      quant::QuantizedLinear linear = linear_of(file, c, zeros);
-      std::fill(linear.codes.begin(), linear.codes.end(), std::uint8_t{1});
+      for (const float z : unclamped) zeros.push_back(static_cast<std::uint8_t>(std::clamp(z, 0.0f, max_code)));
+      const quant::QuantizedLinear linear = linear_of(file, c, zeros);  // its codes are the true ones: the weight is (1 - clamp(z)) s
       const GptqTensors packed = pack_gptq(linear, quant::WordLayout::kPadded);
       EXPECT_NE(packed.qzeros, words(file, c.prefix + "qzeros"));
+      EXPECT_NE(packed.qweight, words(file, c.prefix + "qweight"));
+      // Only outputs with a zero point outside of the range went wrong there; the other columns are equal.
+      const auto theirs = words(file, c.prefix + "qweight");
+      int equal_columns = 0;
+      for (std::size_t i = 0; i < packed.qweight.size(); ++i) {
+        const float z = unclamped[i % static_cast<std::size_t>(linear.n)];
+        if (z < 0 || z > max_code) continue;
+        EXPECT_EQ(packed.qweight[i], theirs[i]) << "word " << i;
+        ++equal_columns;
+      }
+      EXPECT_GT(equal_columns, 0);
       const auto back = unpack_gptq(packed, linear.spec, quant::WordLayout::kPadded, GptqZeros::kV2, c.prefix);
       EXPECT_EQ(back.zero_points, linear.zero_points);
       EXPECT_EQ(back.codes, linear.codes);
+      ++checked;
     }
   }
+  EXPECT_GT(checked, 0);
 }
 
 }  // namespace
