@@ -1,9 +1,11 @@
-// One Block-AP optimizer step: the authors' composed form with eager attention, the same with SDPA, and crumb's, interleaved in one process; the peak memory of
-// each in a process of its own.
+// One Block-AP optimizer step: the authors' composed form with eager attention, the same with SDPA, and
+// crumb's, interleaved in one process; the peak memory of each in a process of its own.
 //
-//   build/release/bench/block_ap_bench [--hidden 576,2048] [--tokens 1024] [--batch 2] [--rounds 5] [--threads N] [--json]
+//   build/release/bench/block_ap_bench [--hidden 576,2048] [--tokens 1024] [--batch 2] [--rounds 5]
+//   [--threads N] [--json]
 //
-// To measure another instruction set on a newer machine: CRUMB_FORCE_ISA=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2.
+// To measure another instruction set on a newer machine: CRUMB_FORCE_ISA=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+// ATEN_CPU_CAPABILITY=avx2.
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -57,7 +59,8 @@ model::ModelConfig shape_of(std::int64_t hidden) {
   c.hidden_size = hidden;
   c.head_dim = 64;
   c.num_attention_heads = hidden / 64;
-  c.num_key_value_heads = hidden == 576 ? 3 : std::max<std::int64_t>(1, hidden / 256);  // SmolLM2-135M; a 1B Llama
+  c.num_key_value_heads =
+      hidden == 576 ? 3 : std::max<std::int64_t>(1, hidden / 256);  // SmolLM2-135M; a 1B Llama
   c.intermediate_size = hidden == 576 ? 1536 : hidden * 4;
   c.num_hidden_layers = 1;
   c.max_position_embeddings = 8192;
@@ -89,7 +92,8 @@ struct ComposedAdamW {
 // One block with its optimizer; step() is one Block-AP step.
 class Trainer {
  public:
-  Trainer(const Form& form, std::int64_t hidden, const Options& o) : form_(form), config_(shape_of(hidden)), block_(config_) {
+  Trainer(const Form& form, std::int64_t hidden, const Options& o)
+      : form_(form), config_(shape_of(hidden)), block_(config_) {
     at::manual_seed(1);
     for (auto& [name, norm] : block_.norms()) *norm = at::ones({hidden});
     for (const model::LinearRole role : model::kLinearRoles) {
@@ -118,7 +122,8 @@ class Trainer {
       add(block_.linear(role).zero_point, 0);
     }
     for (auto& [name, norm] : block_.norms()) add(*norm, 1);
-    if (form_.compute.fused) fused_ = std::make_unique<methods::AdamW>(std::move(parameters), nn::AdamWSettings{});
+    if (form_.compute.fused)
+      fused_ = std::make_unique<methods::AdamW>(std::move(parameters), nn::AdamWSettings{});
   }
   double step() {
     const Tensor loss = nn::mse_loss(block_.forward(x_, rope_, form_.compute), target_, form_.compute);
@@ -137,7 +142,9 @@ class Trainer {
   ComposedAdamW composed_;
 };
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 double median(std::vector<double> v) {
   std::sort(v.begin(), v.end());
   return v[v.size() / 2];
@@ -145,7 +152,8 @@ double median(std::vector<double> v) {
 
 // Peak of a child process over what it had before the block was made.
 double child_peak(const char* self, const Form& form, std::int64_t hidden, const Options& o) {
-  const std::string command = cat(self, " --only ", form.name, " --hidden ", hidden, " --tokens ", o.tokens, " --batch ", o.batch, " --threads ", o.threads);
+  const std::string command = cat(self, " --only ", form.name, " --hidden ", hidden, " --tokens ", o.tokens,
+                                  " --batch ", o.batch, " --threads ", o.threads);
   double bytes = 0;
   if (std::FILE* pipe = ::popen(command.c_str(), "r")) {
     if (std::fscanf(pipe, "%lf", &bytes) != 1) bytes = 0;
@@ -200,8 +208,11 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  std::printf("%sisa %s (limit %s), threads %d, %lld x %lld tokens, w2g64, medians of %d interleaved rounds\n", o.json ? "# " : "", kernels::machine_isas().c_str(),
-              std::string(kernels::to_string(kernels::isa_limit())).c_str(), at::get_num_threads(), static_cast<long long>(o.batch), static_cast<long long>(o.tokens), o.rounds);
+  std::printf(
+      "%sisa %s (limit %s), threads %d, %lld x %lld tokens, w2g64, medians of %d interleaved rounds\n",
+      o.json ? "# " : "", kernels::machine_isas().c_str(),
+      std::string(kernels::to_string(kernels::isa_limit())).c_str(), at::get_num_threads(),
+      static_cast<long long>(o.batch), static_cast<long long>(o.tokens), o.rounds);
   for (const std::int64_t hidden : o.hidden) {
     std::vector<std::unique_ptr<Trainer>> trainers;
     std::map<std::string, std::vector<double>> times;
@@ -217,19 +228,26 @@ int main(int argc, char** argv) {
     trainers.clear();
     std::map<std::string, double> memory;
     for (const Form& form : forms()) memory[form.name] = child_peak(argv[0], form, hidden, o);
-    const double eager = median(times["composed_eager"]), sdpa = median(times["composed_sdpa"]), eager_memory = memory["composed_eager"], sdpa_memory = memory["composed_sdpa"];
+    const double eager = median(times["composed_eager"]), sdpa = median(times["composed_sdpa"]),
+                 eager_memory = memory["composed_eager"], sdpa_memory = memory["composed_sdpa"];
     for (const Form& form : forms()) {
-      const double t = median(times[form.name]), low = *std::min_element(times[form.name].begin(), times[form.name].end()),
+      const double t = median(times[form.name]),
+                   low = *std::min_element(times[form.name].begin(), times[form.name].end()),
                    high = *std::max_element(times[form.name].begin(), times[form.name].end());
       if (o.json) {
-        std::printf("{\"hidden\": %lld, \"form\": \"%s\", \"ms\": %.1f, \"ms_min\": %.1f, \"ms_max\": %.1f, \"speedup_over_eager\": %.3f, \"speedup_over_sdpa\": %.3f, "
-                    "\"peak_bytes\": %.0f, \"memory_of_eager\": %.3f, \"memory_of_sdpa\": %.3f}\n",
-                    static_cast<long long>(hidden), form.name, t * 1e3, low * 1e3, high * 1e3, eager / t, sdpa / t, memory[form.name], memory[form.name] / eager_memory,
-                    memory[form.name] / sdpa_memory);
+        std::printf(
+            "{\"hidden\": %lld, \"form\": \"%s\", \"ms\": %.1f, \"ms_min\": %.1f, \"ms_max\": %.1f, "
+            "\"speedup_over_eager\": %.3f, \"speedup_over_sdpa\": %.3f, "
+            "\"peak_bytes\": %.0f, \"memory_of_eager\": %.3f, \"memory_of_sdpa\": %.3f}\n",
+            static_cast<long long>(hidden), form.name, t * 1e3, low * 1e3, high * 1e3, eager / t, sdpa / t,
+            memory[form.name], memory[form.name] / eager_memory, memory[form.name] / sdpa_memory);
       } else {
-        std::printf("hidden %5lld  %-15s %8.1f ms (%.1f ... %.1f)  %5.2fx eager  %5.2fx sdpa  peak %9s  %.2f of eager  %.2f of sdpa\n", static_cast<long long>(hidden), form.name,
-                    t * 1e3, low * 1e3, high * 1e3, eager / t, sdpa / t, human_bytes(memory[form.name]).c_str(), memory[form.name] / eager_memory,
-                    memory[form.name] / sdpa_memory);
+        std::printf(
+            "hidden %5lld  %-15s %8.1f ms (%.1f ... %.1f)  %5.2fx eager  %5.2fx sdpa  peak %9s  %.2f of "
+            "eager  %.2f of sdpa\n",
+            static_cast<long long>(hidden), form.name, t * 1e3, low * 1e3, high * 1e3, eager / t, sdpa / t,
+            human_bytes(memory[form.name]).c_str(), memory[form.name] / eager_memory,
+            memory[form.name] / sdpa_memory);
       }
       std::fflush(stdout);
     }

@@ -1,4 +1,5 @@
-// The one exception type for the world's faults: bad arguments, files, recipes, numerics. Our own bugs are base/check.h.
+// The one exception type for the world's faults: bad arguments, files, recipes, numerics. Our own bugs are
+// base/check.h.
 #pragma once
 #include <stdexcept>
 #include <string>
@@ -20,8 +21,8 @@ enum class ErrorKind {
   kInterrupted,      // Ctrl-C; state kept
 };
 
-/// Exit code of the program for a kind: InvalidArgument 2, NotFound 3, Corrupt 4, Unsupported 5, Io 6, Numerics 7, OutOfMemory 8,
-/// Interrupted 130 (as shells report SIGINT).
+/// Exit code of the program for a kind: InvalidArgument 2, NotFound 3, Corrupt 4, Unsupported 5, Io 6,
+/// Numerics 7, OutOfMemory 8, Interrupted 130 (as shells report SIGINT).
 int exit_code(ErrorKind kind) noexcept;
 std::string_view to_string(ErrorKind kind) noexcept;
 

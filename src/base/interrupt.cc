@@ -1,7 +1,7 @@
 #include "base/interrupt.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 #include "base/error.h"
 
@@ -22,8 +22,12 @@ void install_interrupt_handler() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool interrupted() noexcept { return g_interrupted != 0; }
-void set_interrupted(bool value) noexcept { g_interrupted = value ? 1 : 0; }
+bool interrupted() noexcept {
+  return g_interrupted != 0;
+}
+void set_interrupted(bool value) noexcept {
+  g_interrupted = value ? 1 : 0;
+}
 
 void throw_if_interrupted(const char* where) {
   if (interrupted()) fail(ErrorKind::kInterrupted, where, "stopped by a signal; finished work is kept");

@@ -1,4 +1,5 @@
-// Ctrl-C: the handler sets a flag, long loops ask for it between steps, so that state is always whole when a run stops.
+// Ctrl-C: the handler sets a flag, long loops ask for it between steps, so that state is always whole when a
+// run stops.
 #pragma once
 
 namespace crumb {

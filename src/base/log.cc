@@ -12,11 +12,16 @@ namespace {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::kDebug: return spdlog::level::debug;
-    case Level::kInfo: return spdlog::level::info;
-    case Level::kWarn: return spdlog::level::warn;
-    case Level::kError: return spdlog::level::err;
-    case Level::kOff: return spdlog::level::off;
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarn:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
+    case Level::kOff:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -44,8 +49,12 @@ void set_level_from_environment() {
                               : Level::kInfo);
 }
 
-void set_level(Level level) { logger().set_level(to_spdlog(level)); }
-bool enabled(Level level) { return g_capture != nullptr || logger().should_log(to_spdlog(level)); }
+void set_level(Level level) {
+  logger().set_level(to_spdlog(level));
+}
+bool enabled(Level level) {
+  return g_capture != nullptr || logger().should_log(to_spdlog(level));
+}
 
 void write(Level level, const std::string& message) {
   if (g_capture) {
@@ -55,6 +64,8 @@ void write(Level level, const std::string& message) {
   logger().log(to_spdlog(level), message);
 }
 
-void capture(std::function<void(Level, const std::string&)> sink) { g_capture = std::move(sink); }
+void capture(std::function<void(Level, const std::string&)> sink) {
+  g_capture = std::move(sink);
+}
 
 }  // namespace crumb::log

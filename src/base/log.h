@@ -1,4 +1,5 @@
-// Logging and progress go to standard error, results to standard output. CRUMB_LOG=debug|info|warn|error|off sets the level.
+// Logging and progress go to standard error, results to standard output. CRUMB_LOG=debug|info|warn|error|off
+// sets the level.
 #pragma once
 #include <functional>
 #include <string>

@@ -30,8 +30,12 @@ std::int64_t number_in(const char* file, std::int64_t otherwise) {
 
 }  // namespace
 
-std::int64_t resident_bytes() { return field_kib("/proc/self/status", "VmRSS:"); }
-std::int64_t peak_resident_bytes() { return field_kib("/proc/self/status", "VmHWM:"); }
+std::int64_t resident_bytes() {
+  return field_kib("/proc/self/status", "VmRSS:");
+}
+std::int64_t peak_resident_bytes() {
+  return field_kib("/proc/self/status", "VmHWM:");
+}
 
 bool reset_peak_resident() {
   std::ofstream out("/proc/self/clear_refs");

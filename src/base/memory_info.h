@@ -8,7 +8,8 @@ namespace crumb {
 std::int64_t resident_bytes();
 std::int64_t peak_resident_bytes();
 
-/// Sets the peak back to the present (Linux: /proc/self/clear_refs). False where that is not allowed; the peak then goes on.
+/// Sets the peak back to the present (Linux: /proc/self/clear_refs). False where that is not allowed; the
+/// peak then goes on.
 bool reset_peak_resident();
 
 /// Memory that a new allocation may use: the smaller of MemAvailable and what the control group leaves.

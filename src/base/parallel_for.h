@@ -9,19 +9,21 @@
 
 namespace crumb {
 
-/// Calls body(begin, end) on contiguous parts of [0, count), at least `grain` items each. The split depends only on count, grain and
-/// the number of threads. An exception of a part is thrown again here, the first one if there are several.
+/// Calls body(begin, end) on contiguous parts of [0, count), at least `grain` items each. The split depends
+/// only on count, grain and the number of threads. An exception of a part is thrown again here, the first one
+/// if there are several.
 template <class Body>
 void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
   if (count <= 0) return;
-  const std::int64_t parts = std::min<std::int64_t>(omp_get_max_threads(), (count + grain - 1) / std::max<std::int64_t>(grain, 1));
+  const std::int64_t parts =
+      std::min<std::int64_t>(omp_get_max_threads(), (count + grain - 1) / std::max<std::int64_t>(grain, 1));
   if (parts <= 1 || omp_in_parallel()) {
     body(std::int64_t{0}, count);
     return;
   }
   std::exception_ptr failure;
   std::mutex mutex;
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(parts))
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(parts))
   for (std::int64_t part = 0; part < parts; ++part) {
     try {
       body(count * part / parts, count * (part + 1) / parts);

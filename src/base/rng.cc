@@ -8,8 +8,9 @@
 namespace crumb {
 
 PythonRandom::PythonRandom(std::uint64_t seed) {
-  // CPython seeds by init_by_array over the 32-bit chunks of |seed|, least significant first (at least one chunk). The state is
-  // built here and handed to std::mt19937 through its textual form, the only way the standard gives to set it.
+  // CPython seeds by init_by_array over the 32-bit chunks of |seed|, least significant first (at least one
+  // chunk). The state is built here and handed to std::mt19937 through its textual form, the only way the
+  // standard gives to set it.
   std::uint32_t key[2] = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
   const std::size_t key_length = key[1] != 0 ? 2 : 1;
   std::uint32_t mt[624];

@@ -1,12 +1,13 @@
-// Seeded random numbers whose sequence is part of the contract: the same on every machine and standard library.
+// Seeded random numbers whose sequence is part of the contract: the same on every machine and standard
+// library.
 #pragma once
 #include <cstdint>
 #include <random>
 
 namespace crumb {
 
-/// Python's `random.Random(seed)` for the calls that window selection needs: MT19937 seeded by init_by_array, randint by rejection
-/// of getrandbits. Sequences equal CPython's (checked against recorded values).
+/// Python's `random.Random(seed)` for the calls that window selection needs: MT19937 seeded by init_by_array,
+/// randint by rejection of getrandbits. Sequences equal CPython's (checked against recorded values).
 class PythonRandom {
  public:
   explicit PythonRandom(std::uint64_t seed);

@@ -1,4 +1,5 @@
-// Small text helpers. A formatting library is kept out of headers: libtorch ships another version of {fmt} in its include folder.
+// Small text helpers. A formatting library is kept out of headers: libtorch ships another version of {fmt} in
+// its include folder.
 #pragma once
 #include <sstream>
 #include <string>
@@ -41,7 +42,8 @@ std::string human_seconds(double seconds);
 /// `value` printed with `digits` digits after the point.
 std::string fixed(double value, int digits);
 
-/// The candidate nearest to `word` by edit distance, or "" when none is within 1/2 of its length. For "did you mean".
+/// The candidate nearest to `word` by edit distance, or "" when none is within 1/2 of its length. For "did
+/// you mean".
 std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace crumb

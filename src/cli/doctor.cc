@@ -62,7 +62,7 @@ ordered_json cpu_report() {
   out["features"] = std::move(features);
   out["kernels"] = kernels::machine_isas();
   out["precision"] =
-      kernels::has_fast_gemm_bf16() ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU
+      kernels::gemm_bf16_isa() == kernels::Isa::kAmx ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU (nn/compute.h)
   return out;
 }
 

@@ -24,19 +24,23 @@ std::optional<fs::path> only_gguf_in(const fs::path& folder) {
     if (entry.path().extension() == ".gguf") found.push_back(entry.path());
   }
   if (found.size() > 1) {
-    fail(ErrorKind::kInvalidArgument, kWhere, folder.string(), ": holds ", found.size(), " GGUF files; want one; name the file");
+    fail(ErrorKind::kInvalidArgument, kWhere, folder.string(), ": holds ", found.size(),
+         " GGUF files; want one; name the file");
   }
   return found.empty() ? std::nullopt : std::optional(found.front());
 }
 
-void check_shape(const Checkpoint& checkpoint, const std::string& name, const std::vector<std::int64_t>& expected) {
+void check_shape(const Checkpoint& checkpoint, const std::string& name,
+                 const std::vector<std::int64_t>& expected) {
   if (!checkpoint.has(name)) {
-    fail(ErrorKind::kNotFound, kWhere, checkpoint.path().string(), ": tensor '", name, "' is missing; the configuration promises it with shape ",
-         shape_string(expected), "; the download may be incomplete, or config.json is another model's");
+    fail(ErrorKind::kNotFound, kWhere, checkpoint.path().string(), ": tensor '", name,
+         "' is missing; the configuration promises it with shape ", shape_string(expected),
+         "; the download may be incomplete, or config.json is another model's");
   }
   if (checkpoint.shape(name) != expected) {
-    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name, "' has shape ", shape_string(checkpoint.shape(name)),
-         "; the configuration promises ", shape_string(expected), "; config.json may be another model's");
+    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name, "' has shape ",
+         shape_string(checkpoint.shape(name)), "; the configuration promises ", shape_string(expected),
+         "; config.json may be another model's");
   }
 }
 
@@ -44,7 +48,8 @@ void check_packed(const Checkpoint& checkpoint, const std::string& linear, std::
   const auto spec = checkpoint.packed_spec();
   if (!spec) {
     fail(ErrorKind::kUnsupported, kWhere, checkpoint.path().string(), ": '", linear,
-         ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a quantization_config with quant_method, "
+         ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a "
+         "quantization_config with quant_method, "
          "bits, group_size and checkpoint_format (gptq_v2 for EfficientQAT's own directories)");
   }
   quant::check_spec(*spec, k, linear);
@@ -58,18 +63,22 @@ void check_packed(const Checkpoint& checkpoint, const std::string& linear, std::
 void check_promise(const Checkpoint& checkpoint, const model::PromisedTensor& tensor) {
   if (tensor.linear_weight) {
     const std::string linear = tensor.name.substr(0, tensor.name.size() - std::string_view(".weight").size());
-    if (checkpoint.has(linear + ".qweight")) return check_packed(checkpoint, linear, tensor.shape[0], tensor.shape[1]);
+    if (checkpoint.has(linear + ".qweight"))
+      return check_packed(checkpoint, linear, tensor.shape[0], tensor.shape[1]);
   }
   check_shape(checkpoint, tensor.name, tensor.shape);
 }
 
 // Tensors that other configurations of the known families give a block.
-std::vector<std::string> unpromised_names(std::int64_t block, const std::vector<model::PromisedTensor>& promised) {
+std::vector<std::string> unpromised_names(std::int64_t block,
+                                          const std::vector<model::PromisedTensor>& promised) {
   const std::string prefix = model::block_prefix(block);
   std::vector<std::string> names = {prefix + "self_attn.q_norm.weight", prefix + "self_attn.k_norm.weight"};
-  for (const model::LinearRole role : model::kLinearRoles) names.push_back(model::linear_name(block, role) + ".bias");
+  for (const model::LinearRole role : model::kLinearRoles)
+    names.push_back(model::linear_name(block, role) + ".bias");
   std::erase_if(names, [&](const std::string& name) {
-    return std::any_of(promised.begin(), promised.end(), [&](const model::PromisedTensor& tensor) { return tensor.name == name; });
+    return std::any_of(promised.begin(), promised.end(),
+                       [&](const model::PromisedTensor& tensor) { return tensor.name == name; });
   });
   return names;
 }
@@ -79,7 +88,8 @@ std::vector<std::string> unpromised_names(std::int64_t block, const std::vector<
 quant::WordLayout gptq_layout(const std::vector<std::int64_t>& qweight_shape, std::int64_t k, int bits) {
   using quant::WordLayout;
   const std::int64_t rows = qweight_shape.empty() ? 0 : qweight_shape.front();
-  const bool padded = rows == quant::packed_words(k, bits, WordLayout::kPadded) && rows != quant::packed_words(k, bits, WordLayout::kDense);
+  const bool padded = rows == quant::packed_words(k, bits, WordLayout::kPadded) &&
+                      rows != quant::packed_words(k, bits, WordLayout::kDense);
   return padded ? WordLayout::kPadded : WordLayout::kDense;
 }
 
@@ -87,14 +97,18 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) {
     fail(ErrorKind::kNotFound, kWhere, path.string(),
-         ": no such file or directory; want a Hugging Face directory, a GGUF file, or a directory that crumb wrote");
+         ": no such file or directory; want a Hugging Face directory, a GGUF file, or a directory that crumb "
+         "wrote");
   }
   std::unique_ptr<Checkpoint> checkpoint;
   if (fs::is_directory(path)) {
     const bool configured = fs::exists(path / "config.json");
-    const auto gguf = has_safetensors(path) ? std::nullopt : only_gguf_in(path);  // repositories of GGUF files may hold a config.json too
+    const auto gguf = has_safetensors(path)
+                          ? std::nullopt
+                          : only_gguf_in(path);  // repositories of GGUF files may hold a config.json too
     if (!configured && !gguf) {
-      fail(ErrorKind::kNotFound, kWhere, path.string(), ": neither config.json nor a .gguf file is in it; want a model's directory");
+      fail(ErrorKind::kNotFound, kWhere, path.string(),
+           ": neither config.json nor a .gguf file is in it; want a model's directory");
     }
     checkpoint = gguf ? open_gguf(*gguf) : open_hf_directory(path);
   } else if (path.extension() == ".gguf") {
@@ -118,15 +132,20 @@ void check_promises(const Checkpoint& checkpoint) {
       if (!checkpoint.has(name)) continue;
       // Some packers write a bias of zeros for every linear; it changes nothing.
       const std::vector<float> values = checkpoint.read_f32(name);
-      if (name.ends_with(".bias") && std::all_of(values.begin(), values.end(), [](float v) { return v == 0.0f; })) continue;
-      fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name, "' is there, which a ", config.family,
-           " with this configuration does not have; leaving it out would make another model. Does config.json belong to these weights?");
+      if (name.ends_with(".bias") &&
+          std::all_of(values.begin(), values.end(), [](float v) { return v == 0.0f; }))
+        continue;
+      fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", name,
+           "' is there, which a ", config.family,
+           " with this configuration does not have; leaving it out would make another model. Does "
+           "config.json belong to these weights?");
     }
   }
   const std::string beyond = model::block_prefix(config.num_hidden_layers) + "input_layernorm.weight";
   if (checkpoint.has(beyond)) {
-    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", beyond, "' is there, but num_hidden_layers is ",
-         config.num_hidden_layers, "; config.json is another model's");
+    fail(ErrorKind::kCorrupt, kWhere, checkpoint.path().string(), ": tensor '", beyond,
+         "' is there, but num_hidden_layers is ", config.num_hidden_layers,
+         "; config.json is another model's");
   }
 }
 

@@ -1,4 +1,5 @@
-// One view of a model on disk, whichever of three kinds it is: HF directory, GGUF file, packed directory (crumb's own, GPTQ).
+// One view of a model on disk, whichever of three kinds it is: HF directory, GGUF file, packed directory
+// (crumb's own, GPTQ).
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -17,12 +18,14 @@ namespace crumb::formats {
 
 enum class CheckpointKind { kHuggingFace, kGguf, kPacked };
 
-/// Tensors are asked for by their HF names whatever the file calls them ("model.layers.0.self_attn.q_proj.weight"); GGUF's row permutation
-/// of q and k is undone. Reading is thread-safe. Shards are mapped, not read, so a 70B checkpoint opens at once.
+/// Tensors are asked for by their HF names whatever the file calls them
+/// ("model.layers.0.self_attn.q_proj.weight"); GGUF's row permutation of q and k is undone. Reading is
+/// thread-safe. Shards are mapped, not read, so a 70B checkpoint opens at once.
 class Checkpoint {
  public:
-  /// Throws NotFound (path, missing shard), Corrupt, Unsupported (architecture, tensor type, quantization method).
-  /// Every tensor that the configuration promises is looked up here, with its shape, so that a run cannot fail at block 60.
+  /// Throws NotFound (path, missing shard), Corrupt, Unsupported (architecture, tensor type, quantization
+  /// method). Every tensor that the configuration promises is looked up here, with its shape, so that a run
+  /// cannot fail at block 60.
   static std::unique_ptr<Checkpoint> open(const std::filesystem::path& path);
   virtual ~Checkpoint() = default;
 
@@ -34,7 +37,8 @@ class Checkpoint {
 
   virtual bool has(std::string_view name) const = 0;
   virtual std::vector<std::int64_t> shape(std::string_view name) const = 0;
-  /// The float dtype that a copy of this tensor keeps without loss: F32, F16 or BF16; F16 for GGUF's block types.
+  /// The float dtype that a copy of this tensor keeps without loss: F32, F16 or BF16; F16 for GGUF's block
+  /// types.
   virtual DType float_dtype(std::string_view name) const = 0;
   /// Values as f32. Throws Numerics when a value is NaN or infinite, naming tensor and index.
   virtual std::vector<float> read_f32(std::string_view name) const = 0;
@@ -44,11 +48,13 @@ class Checkpoint {
   /// Bits, group size and grid of a packed checkpoint.
   virtual std::optional<quant::AffineSpec> packed_spec() const = 0;
 
-  /// Bytes of all tensor data on disk, and the name of what holds the weights: "safetensors bf16, 2 shards", "GGUF Q4_1".
+  /// Bytes of all tensor data on disk, and the name of what holds the weights: "safetensors bf16, 2 shards",
+  /// "GGUF Q4_1".
   virtual std::int64_t tensor_bytes() const = 0;
   virtual std::string describe() const = 0;
 
-  /// Files beside the weights that a copy carries along verbatim (tokenizer, generation config, chat template, licence); empty for GGUF.
+  /// Files beside the weights that a copy carries along verbatim (tokenizer, generation config, chat
+  /// template, licence); empty for GGUF.
   virtual std::vector<std::filesystem::path> companion_files() const = 0;
 };
 

@@ -19,12 +19,14 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kWhere = "formats.checkpoint";
 
-// llama.cpp stores rows 2i and 2i + 1 of a head where Hugging Face has i and i + D/2; this takes the rows back. x [heads * D, K] in place.
+// llama.cpp stores rows 2i and 2i + 1 of a head where Hugging Face has i and i + D/2; this takes the rows
+// back. x [heads * D, K] in place.
 void unpermute_rows(std::vector<float>& x, std::int64_t heads, std::int64_t head_dim, std::int64_t k) {
   const std::vector<float> stored = x;
   for (std::int64_t head = 0; head < heads; ++head) {
     for (std::int64_t i = 0; i < head_dim; ++i) {
-      const std::int64_t from = head * head_dim + i, to = head * head_dim + (i % 2 == 0 ? i / 2 : head_dim / 2 + i / 2);
+      const std::int64_t from = head * head_dim + i,
+                         to = head * head_dim + (i % 2 == 0 ? i / 2 : head_dim / 2 + i / 2);
       std::copy_n(stored.begin() + from * k, k, x.begin() + to * k);
     }
   }
@@ -45,12 +47,18 @@ class GgufCheckpoint final : public Checkpoint {
       if (std::string name = model::hf_name_from_gguf(tensor.name); !name.empty()) {
         names_[std::move(name)] = &tensor;
       } else if (tensor.name != "rope_freqs.weight" && !tensor.name.ends_with("attn_rot_embd.weight")) {
-        fail(ErrorKind::kUnsupported, kWhere, path.string(), ": tensor '", tensor.name, "' is none of a ", family_->name,
-             "'s; leaving it out would make another model; take the model's Hugging Face directory if its family is one of ", model::known_families());
+        fail(ErrorKind::kUnsupported, kWhere, path.string(), ": tensor '", tensor.name, "' is none of a ",
+             family_->name,
+             "'s; leaving it out would make another model; take the model's Hugging Face directory if its "
+             "family is one of ",
+             model::known_families());
       }
     }
-    if (types.empty()) fail(ErrorKind::kNotFound, kWhere, path.string(), ": holds no tensors; is this a whole model?");
-    main_type_ = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
+    if (types.empty())
+      fail(ErrorKind::kNotFound, kWhere, path.string(), ": holds no tensors; is this a whole model?");
+    main_type_ = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) {
+                   return a.second < b.second;
+                 })->first;
   }
 
   CheckpointKind kind() const override { return CheckpointKind::kGguf; }
@@ -74,11 +82,14 @@ class GgufCheckpoint final : public Checkpoint {
     std::int64_t elements = 1;
     for (const std::int64_t dim : tensor.dims) elements *= dim;
     std::vector<float> values(static_cast<std::size_t>(elements));
-    dequantize_gguf(*find_gguf_type(tensor.type), file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), values);
+    dequantize_gguf(*find_gguf_type(tensor.type),
+                    file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), values);
     if (family_->gguf_permutes_qk) {
       const std::int64_t k = tensor.dims.size() == 2 ? tensor.dims[0] : 1;  // a bias is a column
-      if (name.find(".q_proj.") != std::string_view::npos) unpermute_rows(values, config_.num_attention_heads, config_.head_dim, k);
-      if (name.find(".k_proj.") != std::string_view::npos) unpermute_rows(values, config_.num_key_value_heads, config_.head_dim, k);
+      if (name.find(".q_proj.") != std::string_view::npos)
+        unpermute_rows(values, config_.num_attention_heads, config_.head_dim, k);
+      if (name.find(".k_proj.") != std::string_view::npos)
+        unpermute_rows(values, config_.num_key_value_heads, config_.head_dim, k);
     }
     check_finite(values, path().string(), name);
     return values;
@@ -93,7 +104,9 @@ class GgufCheckpoint final : public Checkpoint {
  private:
   const io::GgufTensor& find(std::string_view name) const {
     const auto found = names_.find(name);
-    if (found == names_.end()) fail(ErrorKind::kNotFound, kWhere, path().string(), ": tensor '", name, "' is missing; the download may be incomplete");
+    if (found == names_.end())
+      fail(ErrorKind::kNotFound, kWhere, path().string(), ": tensor '", name,
+           "' is missing; the download may be incomplete");
     return *found->second;
   }
 
@@ -106,11 +119,14 @@ class GgufCheckpoint final : public Checkpoint {
   std::string main_type_;
 };
 
-// Metadata floats are f32; the shortest decimal that gives the same f32 is what the model's own config.json had (1e-05, not 9.99999975e-06).
+// Metadata floats are f32; the shortest decimal that gives the same f32 is what the model's own config.json
+// had (1e-05, not 9.99999975e-06).
 double shortest(const io::GgufFile& file, const std::string& key, std::optional<double> otherwise = {}) {
   const double value = otherwise ? file.get_float(key, *otherwise) : file.get_float(key);
-  if (!std::isfinite(value) || value <= 0) {  // JSON could not hold it, and an absent value would mean a default
-    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", key, " is ", value, "; expected a positive number");
+  if (!std::isfinite(value) ||
+      value <= 0) {  // JSON could not hold it, and an absent value would mean a default
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", key, " is ", value,
+         "; expected a positive number");
   }
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, static_cast<float>(value)).ptr;
@@ -124,10 +140,13 @@ void refuse_variants(const io::GgufFile& file, const std::string& architecture, 
   const auto key = [&](std::string_view name) { return cat(architecture, ".", name); };
   const auto only = [&](std::string_view name, double found, double expected) {
     if (found == expected) return;
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": ", key(name), " is ", found, "; crumb reads models where it is ", expected);
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": ", key(name), " is ", found,
+         "; crumb reads models where it is ", expected);
   };
-  only("rope.dimension_count", static_cast<double>(file.get_int(key("rope.dimension_count"), head_dim)), static_cast<double>(head_dim));
-  only("attention.value_length", static_cast<double>(file.get_int(key("attention.value_length"), head_dim)), static_cast<double>(head_dim));
+  only("rope.dimension_count", static_cast<double>(file.get_int(key("rope.dimension_count"), head_dim)),
+       static_cast<double>(head_dim));
+  only("attention.value_length", static_cast<double>(file.get_int(key("attention.value_length"), head_dim)),
+       static_cast<double>(head_dim));
   only("expert_count", static_cast<double>(file.get_int(key("expert_count"), 0)), 0);
   only("rope.scaling.attn_factor", file.get_float(key("rope.scaling.attn_factor"), 1), 1);
   only("rope.scaling.yarn_log_multiplier", file.get_float(key("rope.scaling.yarn_log_multiplier"), 0), 0);
@@ -135,18 +154,23 @@ void refuse_variants(const io::GgufFile& file, const std::string& architecture, 
   only("rope.scaling.yarn_attn_factor", file.get_float(key("rope.scaling.yarn_attn_factor"), 1), 1);
   only("rope.scale_linear", file.get_float(key("rope.scale_linear"), 1), 1);
   if (file.get_int("split.count", 1) > 1) {
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": is one part of a split GGUF; want a whole file; merge the parts with gguf-split");
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(),
+         ": is one part of a split GGUF; want a whole file; merge the parts with gguf-split");
   }
 }
 
-// GGUF stores llama3 rope scaling as one divisor per frequency. The parameters that give these divisors; throws Unsupported when none of the published ones does.
-nlohmann::ordered_json llama3_scaling(const io::GgufFile& file, const io::GgufTensor& tensor, double theta, std::int64_t head_dim) {
+// GGUF stores llama3 rope scaling as one divisor per frequency. The parameters that give these divisors;
+// throws Unsupported when none of the published ones does.
+nlohmann::ordered_json llama3_scaling(const io::GgufFile& file, const io::GgufTensor& tensor, double theta,
+                                      std::int64_t head_dim) {
   std::vector<float> divisors(static_cast<std::size_t>(head_dim / 2));
   const std::int64_t bytes = gguf_tensor_bytes(tensor);
   if (tensor.dims.size() != 1 || tensor.dims[0] != head_dim / 2) {
-    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": rope_freqs.weight has shape ", shape_string(tensor.dims), "; want [", head_dim / 2, "]");
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": rope_freqs.weight has shape ",
+         shape_string(tensor.dims), "; want [", head_dim / 2, "]");
   }
-  dequantize_gguf(*find_gguf_type(tensor.type), file.bytes(tensor, static_cast<std::uint64_t>(bytes)), divisors);
+  dequantize_gguf(*find_gguf_type(tensor.type), file.bytes(tensor, static_cast<std::uint64_t>(bytes)),
+                  divisors);
   const double factor = std::round(*std::max_element(divisors.begin(), divisors.end()));
   for (const std::int64_t original : {8192, 4096, 2048, 16384, 32768}) {
     model::ModelConfig plain, scaled;
@@ -155,14 +179,22 @@ nlohmann::ordered_json llama3_scaling(const io::GgufFile& file, const io::GgufTe
     scaled.rope.type = model::RopeConfig::Type::kLlama3;
     scaled.rope.factor = factor;
     scaled.rope.original_max_position_embeddings = original;
-    const auto base = model::rope_frequencies(plain).inv_freq, wanted = model::rope_frequencies(scaled).inv_freq;
+    const auto base = model::rope_frequencies(plain).inv_freq,
+               wanted = model::rope_frequencies(scaled).inv_freq;
     bool equal = true;
-    for (std::size_t i = 0; i < divisors.size(); ++i) equal = equal && std::abs(base[i] / wanted[i] / divisors[i] - 1) < 1e-4;
+    for (std::size_t i = 0; i < divisors.size(); ++i)
+      equal = equal && std::abs(base[i] / wanted[i] / divisors[i] - 1) < 1e-4;
     if (equal) {
-      return {{"rope_type", "llama3"}, {"factor", factor}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", original}};
+      return {{"rope_type", "llama3"},
+              {"factor", factor},
+              {"low_freq_factor", 1.0},
+              {"high_freq_factor", 4.0},
+              {"original_max_position_embeddings", original}};
     }
   }
-  fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope_freqs.weight fits no llama3 scaling that crumb knows; take the model's Hugging Face directory");
+  fail(
+      ErrorKind::kUnsupported, kWhere, file.path().string(),
+      ": rope_freqs.weight fits no llama3 scaling that crumb knows; take the model's Hugging Face directory");
 }
 
 }  // namespace
@@ -171,21 +203,25 @@ std::string config_json_from_gguf(const io::GgufFile& file) {
   const std::string architecture = file.get_string("general.architecture");
   const model::Family* family = model::find_family_by_gguf(architecture);
   if (family == nullptr) {
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": general.architecture is '", architecture, "'; known families: ", model::known_families());
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": general.architecture is '", architecture,
+         "'; known families: ", model::known_families());
   }
   const auto key = [&](const char* name) { return cat(architecture, ".", name); };
   const io::GgufTensor* embedding = file.find("token_embd.weight");
   if (embedding == nullptr || embedding->dims.size() != 2) {
-    fail(ErrorKind::kNotFound, kWhere, file.path().string(), ": token_embd.weight is missing or no matrix; is this a whole model?");
+    fail(ErrorKind::kNotFound, kWhere, file.path().string(),
+         ": token_embd.weight is missing or no matrix; is this a whole model?");
   }
-  const std::int64_t hidden = file.get_int(key("embedding_length")), heads = file.get_int(key("attention.head_count"));
+  const std::int64_t hidden = file.get_int(key("embedding_length")),
+                     heads = file.get_int(key("attention.head_count"));
   const std::int64_t head_dim = file.get_int(key("attention.key_length"), heads > 0 ? hidden / heads : 0);
   if (head_dim <= 0 || head_dim > (std::int64_t{1} << 31)) {
-    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", hidden, " inputs, ", heads, " heads and a head size of ", head_dim,
-         "; expected positive numbers");
+    fail(ErrorKind::kCorrupt, kWhere, file.path().string(), ": ", hidden, " inputs, ", heads,
+         " heads and a head size of ", head_dim, "; expected positive numbers");
   }
   refuse_variants(file, architecture, head_dim);
-  const double theta = shortest(file, key("rope.freq_base"), 10000.0);  // llama.cpp's default, whatever the family
+  const double theta =
+      shortest(file, key("rope.freq_base"), 10000.0);  // llama.cpp's default, whatever the family
   nlohmann::ordered_json config = {
       {"architectures", {family->hf_architecture}},
       {"model_type", family->name},
@@ -204,17 +240,20 @@ std::string config_json_from_gguf(const io::GgufFile& file) {
       {"torch_dtype", "float16"}};
   const std::string scaling = file.get_string(key("rope.scaling.type"), "none");
   if (scaling != "none" && scaling != "linear" && scaling != "yarn") {
-    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope.scaling.type is '", scaling, "'; want none, linear or yarn");
+    fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope.scaling.type is '", scaling,
+         "'; want none, linear or yarn");
   }
   if (const io::GgufTensor* divisors = file.find("rope_freqs.weight")) {
     if (scaling != "none") {
-      fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": rope_freqs.weight together with rope.scaling.type '", scaling, "'; want one of them");
+      fail(ErrorKind::kUnsupported, kWhere, file.path().string(),
+           ": rope_freqs.weight together with rope.scaling.type '", scaling, "'; want one of them");
     }
     config["rope_scaling"] = llama3_scaling(file, *divisors, theta, head_dim);
   } else if (scaling != "none") {
     config["rope_scaling"] = {{"rope_type", scaling}, {"factor", shortest(file, key("rope.scaling.factor"))}};
     if (scaling == "yarn") {
-      config["rope_scaling"]["original_max_position_embeddings"] = file.get_int(key("rope.scaling.original_context_length"));
+      config["rope_scaling"]["original_max_position_embeddings"] =
+          file.get_int(key("rope.scaling.original_context_length"));
       config["rope_scaling"]["beta_fast"] = shortest(file, key("rope.scaling.yarn_beta_fast"), 32);
       config["rope_scaling"]["beta_slow"] = shortest(file, key("rope.scaling.yarn_beta_slow"), 1);
     }
@@ -222,18 +261,24 @@ std::string config_json_from_gguf(const io::GgufFile& file) {
   // Mistral is a "llama" in GGUF, without its window; a file that has one has it for all blocks.
   if (file.get_int(key("attention.sliding_window"), 0) > 0) {
     fail(ErrorKind::kUnsupported, kWhere, file.path().string(), ": ", key("attention.sliding_window"), " is ",
-         file.get_int(key("attention.sliding_window")), "; crumb reads windowed models from their Hugging Face directory");
+         file.get_int(key("attention.sliding_window")),
+         "; crumb reads windowed models from their Hugging Face directory");
   }
   if (family->bias_keys && file.find("blk.0.attn_q.bias") != nullptr) config["attention_bias"] = true;
   if (family->bias_keys && file.find("blk.0.ffn_up.bias") != nullptr) config["mlp_bias"] = true;
-  if (const std::int64_t bos = file.get_int("tokenizer.ggml.bos_token_id", -1); bos >= 0) config["bos_token_id"] = bos;
+  if (const std::int64_t bos = file.get_int("tokenizer.ggml.bos_token_id", -1); bos >= 0)
+    config["bos_token_id"] = bos;
   if (const std::int64_t eos = file.get_int("tokenizer.ggml.eos_token_id", -1); eos >= 0) {
-    const std::int64_t end_of_turn = file.get_int("tokenizer.ggml.eot_token_id", eos);  // generation stops at either
-    config["eos_token_id"] = end_of_turn == eos ? nlohmann::ordered_json(eos) : nlohmann::ordered_json({eos, end_of_turn});
+    const std::int64_t end_of_turn =
+        file.get_int("tokenizer.ggml.eot_token_id", eos);  // generation stops at either
+    config["eos_token_id"] =
+        end_of_turn == eos ? nlohmann::ordered_json(eos) : nlohmann::ordered_json({eos, end_of_turn});
   }
   return config.dump(2) + "\n";
 }
 
-std::unique_ptr<Checkpoint> open_gguf(const fs::path& file) { return std::make_unique<GgufCheckpoint>(file); }
+std::unique_ptr<Checkpoint> open_gguf(const fs::path& file) {
+  return std::make_unique<GgufCheckpoint>(file);
+}
 
 }  // namespace crumb::formats

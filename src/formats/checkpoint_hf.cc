@@ -18,13 +18,25 @@ using nlohmann::json;
 constexpr std::string_view kWhere = "formats.checkpoint";
 
 // Files that a copy of the model carries along.
-constexpr std::string_view kCompanions[] = {"tokenizer.json",         "tokenizer_config.json",  "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-                                            "vocab.json",             "merges.txt",             "generation_config.json", "chat_template.jinja", "chat_template.json",
-                                            "LICENSE",                "LICENSE.txt",            "NOTICE",          "USE_POLICY.md"};
+constexpr std::string_view kCompanions[] = {"tokenizer.json",
+                                            "tokenizer_config.json",
+                                            "tokenizer.model",
+                                            "special_tokens_map.json",
+                                            "added_tokens.json",
+                                            "vocab.json",
+                                            "merges.txt",
+                                            "generation_config.json",
+                                            "chat_template.jinja",
+                                            "chat_template.json",
+                                            "LICENSE",
+                                            "LICENSE.txt",
+                                            "NOTICE",
+                                            "USE_POLICY.md"};
 
 class HfCheckpoint final : public Checkpoint {
  public:
-  explicit HfCheckpoint(const fs::path& folder) : path_(folder), config_text_(io::read_text_file(folder / "config.json")) {
+  explicit HfCheckpoint(const fs::path& folder)
+      : path_(folder), config_text_(io::read_text_file(folder / "config.json")) {
     const std::string subject = (folder / "config.json").string();
     const json config = io::parse_json(config_text_, subject);
     config_ = model::parse_hf_config(config, subject);
@@ -32,7 +44,9 @@ class HfCheckpoint final : public Checkpoint {
     read_quantization(config, subject);
   }
 
-  CheckpointKind kind() const override { return spec_ ? CheckpointKind::kPacked : CheckpointKind::kHuggingFace; }
+  CheckpointKind kind() const override {
+    return spec_ ? CheckpointKind::kPacked : CheckpointKind::kHuggingFace;
+  }
   const fs::path& path() const override { return path_; }
   const model::ModelConfig& config() const override { return config_; }
   std::string config_json() const override { return config_text_; }
@@ -47,7 +61,8 @@ class HfCheckpoint final : public Checkpoint {
   std::vector<float> read_f32(std::string_view name) const override {
     const io::TensorInfo& tensor = info(name);
     if (!is_float(tensor.dtype)) {
-      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": tensor '", name, "' is ", to_string(tensor.dtype), "; want a float dtype; this is no float checkpoint");
+      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": tensor '", name, "' is ", to_string(tensor.dtype),
+           "; want a float dtype; this is no float checkpoint");
     }
     std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
     const io::SafetensorsFile& file = shards_[where_.find(name)->second];
@@ -66,7 +81,8 @@ class HfCheckpoint final : public Checkpoint {
     };
     const io::TensorInfo &qweight = info(prefix + ".qweight"), &scales = info(prefix + ".scales");
     if (qweight.shape.size() != 2 || scales.shape.size() != 2) {
-      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": ", linear, ": qweight ", shape_string(qweight.shape), ", scales ", shape_string(scales.shape),
+      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": ", linear, ": qweight ",
+           shape_string(qweight.shape), ", scales ", shape_string(scales.shape),
            "; want two matrices; the checkpoint is damaged");
     }
     tensors.n = qweight.shape[1];
@@ -89,7 +105,8 @@ class HfCheckpoint final : public Checkpoint {
   }
 
   std::string describe() const override {
-    const std::string what = spec_ ? cat("GPTQ ", quant::scheme_name(*spec_)) : cat("safetensors ", to_string(float_dtype(model::kEmbeddingName)));
+    const std::string what = spec_ ? cat("GPTQ ", quant::scheme_name(*spec_))
+                                   : cat("safetensors ", to_string(float_dtype(model::kEmbeddingName)));
     return shards_.size() == 1 ? what : cat(what, ", ", shards_.size(), " shards");
   }
 
@@ -107,23 +124,28 @@ class HfCheckpoint final : public Checkpoint {
     if (fs::exists(index)) {
       const json map = io::parse_json(io::read_text_file(index), index.string());
       if (!map.is_object() || !map.contains("weight_map") || !map["weight_map"].is_object()) {
-        fail(ErrorKind::kCorrupt, kWhere, index.string(), ": no weight_map; want the index of a sharded checkpoint");
+        fail(ErrorKind::kCorrupt, kWhere, index.string(),
+             ": no weight_map; want the index of a sharded checkpoint");
       }
       std::map<std::string, std::size_t> files;
       for (const auto& [name, file] : map["weight_map"].items()) {
-        if (!file.is_string() || file.get<std::string>().find_first_of("/\\") != std::string::npos || !file.get<std::string>().ends_with(".safetensors")) {
-          fail(ErrorKind::kCorrupt, kWhere, index.string(), ": '", name, "' lies in ", file.dump(), "; want the name of a .safetensors file beside the index");
+        if (!file.is_string() || file.get<std::string>().find_first_of("/\\") != std::string::npos ||
+            !file.get<std::string>().ends_with(".safetensors")) {
+          fail(ErrorKind::kCorrupt, kWhere, index.string(), ": '", name, "' lies in ", file.dump(),
+               "; want the name of a .safetensors file beside the index");
         }
         const std::string shard = file.get<std::string>();
         if (!files.contains(shard)) {
           if (!fs::exists(path_ / shard)) {
-            fail(ErrorKind::kNotFound, kWhere, (path_ / shard).string(), ": shard is missing; the index names it for '", name, "'; download it again");
+            fail(ErrorKind::kNotFound, kWhere, (path_ / shard).string(),
+                 ": shard is missing; the index names it for '", name, "'; download it again");
           }
           files[shard] = shards_.size();
           shards_.emplace_back(path_ / shard);
         }
         if (shards_[files[shard]].find(name) == nullptr) {
-          fail(ErrorKind::kCorrupt, kWhere, (path_ / shard).string(), ": tensor '", name, "' is not in it; the index says so; download both again");
+          fail(ErrorKind::kCorrupt, kWhere, (path_ / shard).string(), ": tensor '", name,
+               "' is not in it; the index says so; download both again");
         }
         where_.emplace(name, files[shard]);
       }
@@ -131,9 +153,12 @@ class HfCheckpoint final : public Checkpoint {
       shards_.emplace_back(single);
       for (const auto& tensor : shards_.front().tensors()) where_.emplace(tensor.name, 0);
     } else {
-      const bool pickle = fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
-      fail(pickle ? ErrorKind::kUnsupported : ErrorKind::kNotFound, kWhere, path_.string(), pickle ? ": holds pytorch_model.bin, a pickle" : ": holds no weights",
-           "; want model.safetensors or model.safetensors.index.json; ", pickle ? "convert it to safetensors" : "the download may be incomplete");
+      const bool pickle =
+          fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
+      fail(pickle ? ErrorKind::kUnsupported : ErrorKind::kNotFound, kWhere, path_.string(),
+           pickle ? ": holds pytorch_model.bin, a pickle" : ": holds no weights",
+           "; want model.safetensors or model.safetensors.index.json; ",
+           pickle ? "convert it to safetensors" : "the download may be incomplete");
     }
   }
 
@@ -160,7 +185,9 @@ class HfCheckpoint final : public Checkpoint {
 
   const io::SafetensorsFile& file_of(std::string_view name) const {
     const auto found = where_.find(name);
-    if (found == where_.end()) fail(ErrorKind::kNotFound, kWhere, path_.string(), ": tensor '", name, "' is missing; the download may be incomplete");
+    if (found == where_.end())
+      fail(ErrorKind::kNotFound, kWhere, path_.string(), ": tensor '", name,
+           "' is missing; the download may be incomplete");
     return shards_[found->second];
   }
   const io::TensorInfo& info(std::string_view name) const { return file_of(name).at(name); }
@@ -176,6 +203,8 @@ class HfCheckpoint final : public Checkpoint {
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> open_hf_directory(const fs::path& folder) { return std::make_unique<HfCheckpoint>(folder); }
+std::unique_ptr<Checkpoint> open_hf_directory(const fs::path& folder) {
+  return std::make_unique<HfCheckpoint>(folder);
+}
 
 }  // namespace crumb::formats

@@ -25,25 +25,32 @@ struct GptqTensors {
   std::vector<std::int32_t> g_idx;     // [K] = k / G
 };
 
-/// Throws InvalidArgument unless dense words hold whole rows and columns of this shape; asked before a run, not after it.
+/// Throws InvalidArgument unless dense words hold whole rows and columns of this shape; asked before a run,
+/// not after it.
 void check_gptq_shape(std::int64_t n, std::int64_t k, int bits);
 
-/// Packs, by default dense and v2. Layout kPadded is EfficientQAT's own (equal at 2, 4, 8 bits). With kDense, K and N must be multiples of 32
-/// (of 32/bits where bits divides 32); throws InvalidArgument otherwise. v1 refuses z = 0.
-GptqTensors pack_gptq(const quant::QuantizedLinear& linear, quant::WordLayout layout = quant::WordLayout::kDense,
-                      GptqZeros zeros = GptqZeros::kV2);
+/// Packs, by default dense and v2. Layout kPadded is EfficientQAT's own (equal at 2, 4, 8 bits). With kDense,
+/// K and N must be multiples of 32 (of 32/bits where bits divides 32); throws InvalidArgument otherwise. v1
+/// refuses z = 0.
+GptqTensors pack_gptq(const quant::QuantizedLinear& linear,
+                      quant::WordLayout layout = quant::WordLayout::kDense, GptqZeros zeros = GptqZeros::kV2);
 
-/// Unpacks; sizes are checked against n, k and the spec. g_idx must be k / G (act-order: Unsupported) or empty, where a file has none.
-quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::AffineSpec& spec, quant::WordLayout layout, GptqZeros zeros,
-                                   std::string_view name);
+/// Unpacks; sizes are checked against n, k and the spec. g_idx must be k / G (act-order: Unsupported) or
+/// empty, where a file has none.
+quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::AffineSpec& spec,
+                                   quant::WordLayout layout, GptqZeros zeros, std::string_view name);
 
-/// The tensors of one linear to be written, scales as F16 (`linear.scales` must be binary16 numbers; throws InvalidArgument otherwise).
-std::vector<io::TensorToWrite> gptq_tensors_to_write(const std::string& linear_name, const quant::QuantizedLinear& linear);
+/// The tensors of one linear to be written, scales as F16 (`linear.scales` must be binary16 numbers; throws
+/// InvalidArgument otherwise).
+std::vector<io::TensorToWrite> gptq_tensors_to_write(const std::string& linear_name,
+                                                     const quant::QuantizedLinear& linear);
 
-/// Bytes of the four tensors of an [n, k] linear in the layout that crumb writes (dense, F16 scales, I32 the rest).
+/// Bytes of the four tensors of an [n, k] linear in the layout that crumb writes (dense, F16 scales, I32 the
+/// rest).
 std::int64_t gptq_bytes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec);
 
-/// The quantization_config object that GPTQModel and transformers load. `meta.grid` keeps crumb's own word for the zero points allowed.
+/// The quantization_config object that GPTQModel and transformers load. `meta.grid` keeps crumb's own word
+/// for the zero points allowed.
 nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec);
 
 /// What a quantization_config promises.
@@ -51,9 +58,10 @@ struct GptqConfig {
   quant::AffineSpec spec;
   GptqZeros zeros = GptqZeros::kV2;
 };
-/// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws Unsupported for another method, act-order,
-/// per-layer overrides, a quantized head and unknown formats; Corrupt for missing fields, among them checkpoint_format: z and z - 1 cannot be
-/// told apart by looking, and the wrong guess is a wrong model.
+/// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws
+/// Unsupported for another method, act-order, per-layer overrides, a quantized head and unknown formats;
+/// Corrupt for missing fields, among them checkpoint_format: z and z - 1 cannot be told apart by looking, and
+/// the wrong guess is a wrong model.
 GptqConfig parse_gptq_config(const nlohmann::json& config, std::string_view subject);
 
 }  // namespace crumb::formats

@@ -18,8 +18,8 @@ const json* find(const json& object, const char* key) {
 std::int64_t integer(const json& config, const char* key, std::string_view subject) {
   const json* value = find(config, key);
   if (value == nullptr || !value->is_number_integer()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value == nullptr ? "missing" : value->dump(),
-         "; expected an integer");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ",
+         value == nullptr ? "missing" : value->dump(), "; expected an integer");
   }
   return value->get<std::int64_t>();
 }
@@ -28,7 +28,8 @@ bool flag(const json& config, const char* key, std::string_view subject) {
   const json* value = find(config, key);
   if (value == nullptr) return false;
   if (!value->is_boolean()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(), "; expected true or false");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(),
+         "; expected true or false");
   }
   return value->get<bool>();
 }
@@ -36,7 +37,9 @@ bool flag(const json& config, const char* key, std::string_view subject) {
 std::string text(const json& config, const char* key, std::string_view subject) {
   const json* value = find(config, key);
   if (value == nullptr) return {};
-  if (!value->is_string()) fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(), "; expected a name");
+  if (!value->is_string())
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(),
+         "; expected a name");
   return value->get<std::string>();
 }
 
@@ -46,16 +49,20 @@ GptqZeros zeros_of(const json& config, std::string_view subject) {
   if (format == "gptq_v2") return GptqZeros::kV2;
   if (format == "gptq") return GptqZeros::kV1;
   if (format.empty()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": checkpoint_format is missing, and v1 (stores z - 1) and v2 (stores z) cannot be told apart by "
-         "looking; add \"checkpoint_format\": \"gptq\" (what AutoGPTQ wrote) or \"gptq_v2\" (EfficientQAT, OmniQuant) to it");
+    fail(ErrorKind::kCorrupt, kWhere, subject,
+         ": checkpoint_format is missing, and v1 (stores z - 1) and v2 (stores z) cannot be told apart by "
+         "looking; add \"checkpoint_format\": \"gptq\" (what AutoGPTQ wrote) or \"gptq_v2\" (EfficientQAT, "
+         "OmniQuant) to it");
   }
-  fail(ErrorKind::kUnsupported, kWhere, subject, ": checkpoint_format '", format, "'; known are gptq and gptq_v2");
+  fail(ErrorKind::kUnsupported, kWhere, subject, ": checkpoint_format '", format,
+       "'; known are gptq and gptq_v2");
 }
 
 }  // namespace
 
 nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec) {
-  // Key by key what GPTQModel and transformers were seen to load; damp_percent and true_sequential are required there and mean nothing here.
+  // Key by key what GPTQModel and transformers were seen to load; damp_percent and true_sequential are
+  // required there and mean nothing here.
   return {{"quant_method", "gptq"},
           {"bits", spec.bits},
           {"group_size", spec.group_size},
@@ -70,14 +77,18 @@ nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec) {
           {"damp_percent", 0.01},
           {"static_groups", false},
           {"dynamic", nullptr},
-          {"meta", {{"quantizer", nlohmann::ordered_json::array({"crumb:0.1.0"})}, {"grid", quant::to_string(spec.grid)}}}};
+          {"meta",
+           {{"quantizer", nlohmann::ordered_json::array({"crumb:0.1.0"})},
+            {"grid", quant::to_string(spec.grid)}}}};
 }
 
 GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
-  if (!config.is_object()) fail(ErrorKind::kCorrupt, kWhere, subject, ": the quantization configuration is no JSON object");
+  if (!config.is_object())
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": the quantization configuration is no JSON object");
   const std::string method = text(config, "quant_method", subject);
   if (!method.empty() && method != "gptq") {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": quant_method '", method, "'; crumb reads gptq (v1, v2). Start from the float checkpoint");
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": quant_method '", method,
+         "'; crumb reads gptq (v1, v2). Start from the float checkpoint");
   }
   GptqConfig result;
   const std::int64_t bits = integer(config, "bits", subject);
@@ -87,16 +98,21 @@ GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
   result.spec.bits = static_cast<int>(bits);
   result.spec.group_size = integer(config, "group_size", subject);
   if (result.spec.group_size != -1 && result.spec.group_size <= 0) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": group_size is ", result.spec.group_size, "; expected a positive number or -1");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": group_size is ", result.spec.group_size,
+         "; expected a positive number or -1");
   }
-  // desc_act itself is harmless where g_idx is plain; unpack_gptq looks at every g_idx. Without one in the file it cannot.
+  // desc_act itself is harmless where g_idx is plain; unpack_gptq looks at every g_idx. Without one in the
+  // file it cannot.
   if (flag(config, "desc_act", subject)) {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": desc_act is true (act-order); crumb reads groups of neighboring inputs only");
+    fail(ErrorKind::kUnsupported, kWhere, subject,
+         ": desc_act is true (act-order); crumb reads groups of neighboring inputs only");
   }
-  if (flag(config, "lm_head", subject)) fail(ErrorKind::kUnsupported, kWhere, subject, ": the head is quantized; crumb reads float heads only");
+  if (flag(config, "lm_head", subject))
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": the head is quantized; crumb reads float heads only");
   const json* dynamic = find(config, "dynamic");
   if (dynamic != nullptr && !dynamic->empty()) {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": 'dynamic' gives single layers their own bits; crumb reads one scheme for all linears");
+    fail(ErrorKind::kUnsupported, kWhere, subject,
+         ": 'dynamic' gives single layers their own bits; crumb reads one scheme for all linears");
   }
   const std::string pack_dtype = text(config, "pack_dtype", subject);
   if (!pack_dtype.empty() && pack_dtype != "int32") {

@@ -20,10 +20,13 @@ using io::TensorToWrite;
 constexpr std::string_view kWhere = "formats.hf_output";
 
 std::int64_t bytes_of(const TensorToWrite& tensor) {
-  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), size_bytes(tensor.dtype), std::multiplies<>());
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), size_bytes(tensor.dtype),
+                         std::multiplies<>());
 }
 
-bool is_norm(std::string_view name) { return name.ends_with("norm.weight"); }
+bool is_norm(std::string_view name) {
+  return name.ends_with("norm.weight");
+}
 
 // Fills shards in order and writes each when it is full. Tensor bytes exist for one shard at a time.
 class ShardWriter {
@@ -48,12 +51,15 @@ class ShardWriter {
       return count;
     }
     std::vector<std::string> names;
-    const auto padded = [](std::int64_t i) { return std::string(5 - std::min<std::size_t>(5, std::to_string(i).size()), '0') + std::to_string(i); };
+    const auto padded = [](std::int64_t i) {
+      return std::string(5 - std::min<std::size_t>(5, std::to_string(i).size()), '0') + std::to_string(i);
+    };
     for (std::int64_t i = 0; i < count; ++i) {
       names.push_back(cat("model-", padded(i + 1), "-of-", padded(count), ".safetensors"));
       fs::rename(folder_ / temporary_names_[static_cast<std::size_t>(i)], folder_ / names.back());
     }
-    nlohmann::ordered_json index = {{"metadata", {{"total_size", total_}}}, {"weight_map", nlohmann::ordered_json::object()}};
+    nlohmann::ordered_json index = {{"metadata", {{"total_size", total_}}},
+                                    {"weight_map", nlohmann::ordered_json::object()}};
     for (const auto& [name, shard] : files_) index["weight_map"][name] = names[shard];
     io::write_text_atomically(folder_ / "model.safetensors.index.json", index.dump(2) + "\n");
     return count;
@@ -76,51 +82,64 @@ class ShardWriter {
   std::map<std::string, std::size_t> files_;
 };
 
-TensorToWrite float_tensor(const std::string& name, DType dtype, std::vector<std::int64_t> shape, std::vector<float> values) {
-  return {name, dtype, std::move(shape), [values = std::move(values), dtype] { return io::convert_from_f32(values, dtype); }};
+TensorToWrite float_tensor(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+                           std::vector<float> values) {
+  return {name, dtype, std::move(shape),
+          [values = std::move(values), dtype] { return io::convert_from_f32(values, dtype); }};
 }
 
 // GGUF block types hold numbers beyond binary16's range, and rounding would make them infinite.
 void check_f16_range(const std::vector<float>& values, const std::string& name) {
   constexpr float kFirstInfinite = 65520.0f;
-  const auto found = std::find_if(values.begin(), values.end(), [](float v) { return std::abs(v) >= kFirstInfinite; });
+  const auto found =
+      std::find_if(values.begin(), values.end(), [](float v) { return std::abs(v) >= kFirstInfinite; });
   if (found != values.end()) {
-    fail(ErrorKind::kNumerics, kWhere, name, ": value ", found - values.begin(), " is ", *found, ", beyond F16's 65504; take a source in F32 or BF16");
+    fail(ErrorKind::kNumerics, kWhere, name, ": value ", found - values.begin(), " is ", *found,
+         ", beyond F16's 65504; take a source in F32 or BF16");
   }
 }
 
 // A tensor of the source: changed values if there are some, norms as F32.
-TensorToWrite outer_tensor(const Checkpoint& source, const model::PromisedTensor& tensor, const std::map<std::string, std::vector<float>>& changed, const std::string& key) {
+TensorToWrite outer_tensor(const Checkpoint& source, const model::PromisedTensor& tensor,
+                           const std::map<std::string, std::vector<float>>& changed, const std::string& key) {
   const auto found = changed.find(key);
   if (found == changed.end()) {
-    return {tensor.name, is_norm(tensor.name) ? DType::kF32 : source.float_dtype(tensor.name), tensor.shape, [&source, name = tensor.name] {
+    return {tensor.name, is_norm(tensor.name) ? DType::kF32 : source.float_dtype(tensor.name), tensor.shape,
+            [&source, name = tensor.name] {
               const DType dtype = is_norm(name) ? DType::kF32 : source.float_dtype(name);
               const std::vector<float> values = source.read_f32(name);
               if (dtype == DType::kF16) check_f16_range(values, name);
               return io::convert_from_f32(values, dtype);
             }};
   }
-  const std::int64_t elements = std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
+  const std::int64_t elements =
+      std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
   if (static_cast<std::int64_t>(found->second.size()) != elements) {
-    fail(ErrorKind::kInvalidArgument, kWhere, tensor.name, ": ", found->second.size(), " changed values; want ", elements);
+    fail(ErrorKind::kInvalidArgument, kWhere, tensor.name, ": ", found->second.size(),
+         " changed values; want ", elements);
   }
   return float_tensor(tensor.name, DType::kF32, tensor.shape, found->second);
 }
 
-std::string linear_of(const std::string& weight) { return weight.substr(0, weight.size() - std::string_view(".weight").size()); }
+std::string linear_of(const std::string& weight) {
+  return weight.substr(0, weight.size() - std::string_view(".weight").size());
+}
 
-void check_linear(const quant::QuantizedLinear& linear, const model::PromisedTensor& promised, const quant::AffineSpec& spec) {
-  if (linear.n != promised.shape[0] || linear.k != promised.shape[1] || linear.spec.bits != spec.bits || linear.spec.group_size != spec.group_size) {
-    fail(ErrorKind::kInvalidArgument, kWhere, promised.name, ": got ", shape_string(std::vector<std::int64_t>{linear.n, linear.k}), " at ",
-         quant::scheme_name(linear.spec), "; want ", shape_string(promised.shape), " at ", quant::scheme_name(spec));
+void check_linear(const quant::QuantizedLinear& linear, const model::PromisedTensor& promised,
+                  const quant::AffineSpec& spec) {
+  if (linear.n != promised.shape[0] || linear.k != promised.shape[1] || linear.spec.bits != spec.bits ||
+      linear.spec.group_size != spec.group_size) {
+    fail(ErrorKind::kInvalidArgument, kWhere, promised.name, ": got ",
+         shape_string(std::vector<std::int64_t>{linear.n, linear.k}), " at ", quant::scheme_name(linear.spec),
+         "; want ", shape_string(promised.shape), " at ", quant::scheme_name(spec));
   }
   quant::check_quantized_linear(linear, promised.name);
   if (spec.grid != quant::Grid::kSignedSym) return;
   const int half = 1 << (spec.bits - 1);
   for (const std::uint8_t z : linear.zero_points) {
     if (z != half && z != half - 1) {
-      fail(ErrorKind::kInvalidArgument, kWhere, promised.name, ": zero point ", int{z}, "; grid ", quant::to_string(spec.grid), " allows ", half - 1,
-           " and ", half);
+      fail(ErrorKind::kInvalidArgument, kWhere, promised.name, ": zero point ", int{z}, "; grid ",
+           quant::to_string(spec.grid), " allows ", half - 1, " and ", half);
     }
   }
 }
@@ -135,7 +154,8 @@ std::int64_t packed_bytes(const model::PromisedTensor& weight, const quant::Affi
   return gptq_bytes(weight.shape[0], weight.shape[1], spec);
 }
 
-void write_companions(const Checkpoint& source, const fs::path& folder, const std::map<std::string, std::string>& texts) {
+void write_companions(const Checkpoint& source, const fs::path& folder,
+                      const std::map<std::string, std::string>& texts) {
   for (const auto& [name, text] : texts) io::write_text_atomically(folder / name, text);
   for (const fs::path& file : source.companion_files()) {
     if (texts.contains(file.filename().string())) continue;
@@ -153,7 +173,10 @@ std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineS
     if (tensor.linear_weight) {
       bytes += packed_bytes(tensor, spec);
     } else {
-      bytes += std::accumulate(tensor.shape.begin(), tensor.shape.end(), is_norm(tensor.name) ? std::int64_t{4} : size_bytes(source.float_dtype(tensor.name)), std::multiplies<>());
+      bytes += std::accumulate(
+          tensor.shape.begin(), tensor.shape.end(),
+          is_norm(tensor.name) ? std::int64_t{4} : size_bytes(source.float_dtype(tensor.name)),
+          std::multiplies<>());
     }
   };
   for (const auto& tensor : model::outer_tensors(config)) add(tensor);
@@ -166,17 +189,22 @@ std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineS
 HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, const HfOutputOptions& options,
                              const std::function<PackedBlock(std::int64_t block)>& block) {
   const model::ModelConfig& config = source.config();
-  if (!fs::is_directory(folder) || fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json")) {
-    fail(ErrorKind::kInvalidArgument, kWhere, folder.string(), ": is no empty directory; want one to write the model into");
+  if (!fs::is_directory(folder) || fs::exists(folder / "model.safetensors") ||
+      fs::exists(folder / "model.safetensors.index.json")) {
+    fail(ErrorKind::kInvalidArgument, kWhere, folder.string(),
+         ": is no empty directory; want one to write the model into");
   }
-  if (options.shard_bytes <= 0) fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", options.shard_bytes, ": want a positive number");
+  if (options.shard_bytes <= 0)
+    fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", options.shard_bytes,
+         ": want a positive number");
   const std::int64_t expected = hf_gptq_tensor_bytes(source, options.spec);
   io::check_free_space(folder, expected + expected / 50 + (std::int64_t{64} << 20));
 
   const std::vector<model::PromisedTensor> outer = model::outer_tensors(config);
   for (const auto& [name, values] : options.floats) {
     if (std::none_of(outer.begin(), outer.end(), [&](const auto& tensor) { return tensor.name == name; })) {
-      fail(ErrorKind::kInvalidArgument, kWhere, name, ": a changed tensor that is not outside of the blocks; want one of the model's own");
+      fail(ErrorKind::kInvalidArgument, kWhere, name,
+           ": a changed tensor that is not outside of the blocks; want one of the model's own");
     }
   }
   HfOutputReport report;
@@ -188,8 +216,11 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
     const std::string prefix = model::block_prefix(i);
     const std::vector<model::PromisedTensor> promised = model::block_tensors(config, i);
     for (const auto& [name, values] : packed.floats) {
-      if (std::none_of(promised.begin(), promised.end(), [&](const auto& tensor) { return tensor.name == prefix + name && !tensor.linear_weight; })) {
-        fail(ErrorKind::kInvalidArgument, kWhere, prefix, name, ": a changed tensor that the block does not have");
+      if (std::none_of(promised.begin(), promised.end(), [&](const auto& tensor) {
+            return tensor.name == prefix + name && !tensor.linear_weight;
+          })) {
+        fail(ErrorKind::kInvalidArgument, kWhere, prefix, name,
+             ": a changed tensor that the block does not have");
       }
     }
     for (const model::PromisedTensor& tensor : promised) {
@@ -197,8 +228,9 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
         writer.add(outer_tensor(source, tensor, packed.floats, tensor.name.substr(prefix.size())));
         continue;
       }
-      const auto role = std::find_if(std::begin(model::kLinearRoles), std::end(model::kLinearRoles),
-                                     [&](model::LinearRole r) { return model::linear_name(i, r) + ".weight" == tensor.name; });
+      const auto role = std::find_if(
+          std::begin(model::kLinearRoles), std::end(model::kLinearRoles),
+          [&](model::LinearRole r) { return model::linear_name(i, r) + ".weight" == tensor.name; });
       const quant::QuantizedLinear& linear = packed.linears[static_cast<std::size_t>(*role)];
       check_linear(linear, tensor, options.spec);
       linear_weights += linear.n * linear.k;
@@ -212,12 +244,16 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
   report.tensor_bytes = writer.total();
   const nlohmann::ordered_json quantization = gptq_quantization_config(options.spec);
   std::string indented = quantization.dump(2);
-  for (std::size_t at = 0; (at = indented.find('\n', at)) != std::string::npos; at += 3) indented.replace(at, 1, "\n  ");
-  io::write_text_atomically(folder / "config.json", set_json_member(source.config_json(), "quantization_config", indented));
+  for (std::size_t at = 0; (at = indented.find('\n', at)) != std::string::npos; at += 3)
+    indented.replace(at, 1, "\n  ");
+  io::write_text_atomically(folder / "config.json",
+                            set_json_member(source.config_json(), "quantization_config", indented));
   io::write_text_atomically(folder / "quantize_config.json", quantization.dump(2) + "\n");
   write_companions(source, folder, options.texts);
-  for (const auto& entry : fs::directory_iterator(folder)) report.file_bytes += static_cast<std::int64_t>(fs::file_size(entry.path()));
-  report.bits_per_linear_weight = 8.0 * static_cast<double>(report.packed_linear_bytes) / static_cast<double>(linear_weights);
+  for (const auto& entry : fs::directory_iterator(folder))
+    report.file_bytes += static_cast<std::int64_t>(fs::file_size(entry.path()));
+  report.bits_per_linear_weight =
+      8.0 * static_cast<double>(report.packed_linear_bytes) / static_cast<double>(linear_weights);
   return report;
 }
 

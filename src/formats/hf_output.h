@@ -17,18 +17,22 @@ namespace crumb::formats {
 
 /// What one decoder block became.
 struct PackedBlock {
-  /// In the order of model::kLinearRoles: codes u8 [N, K], zero points u8 [N, K/G], scales f32 [N, K/G] that binary16 can hold.
+  /// In the order of model::kLinearRoles: codes u8 [N, K], zero points u8 [N, K/G], scales f32 [N, K/G] that
+  /// binary16 can hold.
   std::array<quant::QuantizedLinear, std::size(model::kLinearRoles)> linears;
-  /// Float tensors of the block that training changed (norms, biases), by their names inside the block ("input_layernorm.weight");
-  /// written as F32. The others are copied.
+  /// Float tensors of the block that training changed (norms, biases), by their names inside the block
+  /// ("input_layernorm.weight"); written as F32. The others are copied.
   std::map<std::string, std::vector<float>> floats;
 };
 
 struct HfOutputOptions {
-  quant::AffineSpec spec;                     // of every block linear; what quantization_config says
-  std::int64_t shard_bytes = 1'000'000'000;   // upper limit of one shard's tensor data, and of the writer's memory beside one block
-  std::map<std::string, std::vector<float>> floats;  // changed tensors outside of the blocks ("model.norm.weight"); written as F32
-  /// Companion files by name, in place of those beside the source's weights: tokenizer.json … made from GGUF metadata.
+  quant::AffineSpec spec;  // of every block linear; what quantization_config says
+  /// Upper limit of one shard's tensor data, and of the writer's memory beside one block.
+  std::int64_t shard_bytes = 1'000'000'000;
+  /// Changed tensors outside of the blocks ("model.norm.weight"); written as F32.
+  std::map<std::string, std::vector<float>> floats;
+  /// Companion files by name, in place of those beside the source's weights: tokenizer.json … made from GGUF
+  /// metadata.
   std::map<std::string, std::string> texts;
 };
 
@@ -41,30 +45,36 @@ struct HfOutputReport {
   double bits_per_linear_weight = 0.0;
 };
 
-/// Writes the model into the existing, empty `folder` (the caller's io::AtomicDirectory, who also commits it):
+/// Writes the model into the existing, empty `folder` (the caller's io::AtomicDirectory, who also commits
+/// it):
 ///
 ///   model.safetensors, or model-0000i-of-0000n.safetensors and model.safetensors.index.json
 ///   config.json            the source's text with quantization_config added, every other byte as it was
 ///   quantize_config.json   the same object, for older readers
 ///   companion files        options.texts first, else the source's, verbatim
 ///
-/// Block linears become qweight, qzeros, scales, g_idx (gptq.h; dense layout, v2 zeros). Norms are written as F32; embeddings, head and
-/// biases keep the source's float dtype (F16 where the source is a GGUF block type). A tied head is not written.
+/// Block linears become qweight, qzeros, scales, g_idx (gptq.h; dense layout, v2 zeros). Norms are written as
+/// F32; embeddings, head and biases keep the source's float dtype (F16 where the source is a GGUF block
+/// type). A tied head is not written.
 ///
 /// source   the model that was quantized; gives config, float tensors and companions
-/// block    called once per block, 0 … num_hidden_layers - 1, in order; its result is packed at once and freed
+/// block    called once per block, 0 … num_hidden_layers - 1, in order; its result is packed at once and
+/// freed
 ///
-/// Memory: one PackedBlock, and the packed bytes of the shard being filled (at most shard_bytes, or one block when that is larger).
-/// Throws InvalidArgument when a linear has another shape or spec than promised, a scale is no binary16 number, a changed tensor is
-/// unknown or has another size, or the folder holds weights already; Io when the disk is full (checked before the first byte).
-HfOutputReport write_hf_gptq(const Checkpoint& source, const std::filesystem::path& folder, const HfOutputOptions& options,
+/// Memory: one PackedBlock, and the packed bytes of the shard being filled (at most shard_bytes, or one block
+/// when that is larger). Throws InvalidArgument when a linear has another shape or spec than promised, a
+/// scale is no binary16 number, a changed tensor is unknown or has another size, or the folder holds weights
+/// already; Io when the disk is full (checked before the first byte).
+HfOutputReport write_hf_gptq(const Checkpoint& source, const std::filesystem::path& folder,
+                             const HfOutputOptions& options,
                              const std::function<PackedBlock(std::int64_t block)>& block);
 
 /// The bytes that write_hf_gptq will write as tensor data; for estimates before a run.
 std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineSpec& spec);
 
-/// `json` (an object's text) with the top-level member `key` set to `value_json`, all other bytes kept: number spellings, order and
-/// white space of a config.json survive. Throws Corrupt when the text is no JSON object.
+/// `json` (an object's text) with the top-level member `key` set to `value_json`, all other bytes kept:
+/// number spellings, order and white space of a config.json survive. Throws Corrupt when the text is no JSON
+/// object.
 std::string set_json_member(std::string_view json, std::string_view key, std::string_view value_json);
 
 }  // namespace crumb::formats

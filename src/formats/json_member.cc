@@ -7,7 +7,9 @@
 namespace crumb::formats {
 namespace {
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
 
 // The end of the JSON value that starts at `at`; the text is valid JSON.
 std::size_t value_end(std::string_view text, std::size_t at) {
@@ -47,7 +49,8 @@ std::size_t skip_spaces(std::string_view text, std::size_t at) {
 
 std::string set_json_member(std::string_view text, std::string_view key, std::string_view value) {
   if (!io::parse_json(text, "config.json").is_object()) {
-    fail(ErrorKind::kCorrupt, "formats.json_member", "config.json: no JSON object; want the configuration of a model");
+    fail(ErrorKind::kCorrupt, "formats.json_member",
+         "config.json: no JSON object; want the configuration of a model");
   }
   std::string result(text);
   std::size_t at = skip_spaces(text, text.find('{') + 1), last = text.find('{') + 1;
@@ -62,7 +65,8 @@ std::string set_json_member(std::string_view text, std::string_view key, std::st
     if (text[at] == ',') at = skip_spaces(text, at + 1);
   }
   const bool empty = last == text.find('{') + 1;
-  return result.insert(last, cat(empty ? "\n  " : ",\n  ", nlohmann::json(std::string(key)).dump(), ": ", value, empty ? "\n" : ""));
+  return result.insert(last, cat(empty ? "\n  " : ",\n  ", nlohmann::json(std::string(key)).dump(), ": ",
+                                 value, empty ? "\n" : ""));
 }
 
 }  // namespace crumb::formats

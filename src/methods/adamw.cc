@@ -8,7 +8,8 @@ namespace crumb::methods {
 
 using at::Tensor;
 
-AdamW::AdamW(std::vector<Parameter> parameters, const nn::AdamWSettings& settings) : parameters_(std::move(parameters)), settings_(settings) {
+AdamW::AdamW(std::vector<Parameter> parameters, const nn::AdamWSettings& settings)
+    : parameters_(std::move(parameters)), settings_(settings) {
   for (const Parameter& p : parameters_) {
     CRUMB_CHECK(p.value.scalar_type() == at::kFloat && p.value.is_contiguous());
     m_.push_back(at::zeros_like(p.value));

@@ -17,17 +17,22 @@ const std::vector<float>& InputEnergies::of(LinearRole role) const {
   switch (role) {
     case LinearRole::kQ:
     case LinearRole::kK:
-    case LinearRole::kV: return mean_square[0];
-    case LinearRole::kO: return mean_square[1];
+    case LinearRole::kV:
+      return mean_square[0];
+    case LinearRole::kO:
+      return mean_square[1];
     case LinearRole::kGate:
-    case LinearRole::kUp: return mean_square[2];
-    case LinearRole::kDown: return mean_square[3];
+    case LinearRole::kUp:
+      return mean_square[2];
+    case LinearRole::kDown:
+      return mean_square[3];
   }
   CRUMB_CHECK(false);
 }
 
-InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs, std::int64_t batch,
-                                     const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
+InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs,
+                                     std::int64_t batch, const nn::RopeTable& rope,
+                                     const nn::Compute& compute, const at::Device& device) {
   const at::NoGradGuard no_grad;
   std::array<Tensor, 4> sums;
   for (std::int64_t begin = 0; begin < inputs.windows(); begin += batch) {
@@ -49,12 +54,14 @@ InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib:
   return energies;
 }
 
-void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how, const InputEnergies* energies) {
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how,
+                 const InputEnergies* energies) {
   for (const LinearRole role : model::kLinearRoles) {
     nn::QuantLinear& linear = block.linear(role);
     const std::int64_t groups = spec.groups(linear.k);
     const Tensor w = linear.weight.detach().to(at::kCPU).contiguous();
-    Tensor scale = at::empty({linear.n, groups}, at::kFloat), zero_point = at::empty({linear.n, groups}, at::kFloat);
+    Tensor scale = at::empty({linear.n, groups}, at::kFloat),
+           zero_point = at::empty({linear.n, groups}, at::kFloat);
     const std::span<const float> weights{w.const_data_ptr<float>(), static_cast<std::size_t>(w.numel())};
     const std::span<float> s{scale.mutable_data_ptr<float>(), static_cast<std::size_t>(scale.numel())},
         z{zero_point.mutable_data_ptr<float>(), static_cast<std::size_t>(zero_point.numel())};
@@ -63,8 +70,10 @@ void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const r
     } else {
       const bool weighted = how.method == recipe::InitMethod::kClipSearchActivation;
       CRUMB_CHECK(!weighted || energies != nullptr);
-      quant::init_clip_search(weights, linear.n, linear.k, spec, {how.min_ratio, how.steps},
-                              weighted ? std::span<const float>(energies->of(role)) : std::span<const float>(), /*scale_f16=*/true, s, z);
+      quant::init_clip_search(
+          weights, linear.n, linear.k, spec, {how.min_ratio, how.steps},
+          weighted ? std::span<const float>(energies->of(role)) : std::span<const float>(),
+          /*scale_f16=*/true, s, z);
     }
     linear.start_fake_quant(spec, scale.to(linear.weight.device()), zero_point.to(linear.weight.device()));
   }

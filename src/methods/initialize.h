@@ -15,10 +15,13 @@ struct InputEnergies {
 };
 
 /// Runs the float block over all windows of `inputs`, `batch` at a time; sums in f64.
-InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs, std::int64_t batch,
-                                     const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device);
+InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs,
+                                     std::int64_t batch, const nn::RopeTable& rope,
+                                     const nn::Compute& compute, const at::Device& device);
 
-/// Turns the seven float linears into fake-quant ones. `energies` is used by kClipSearchActivation only and may be null otherwise.
-void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how, const InputEnergies* energies);
+/// Turns the seven float linears into fake-quant ones. `energies` is used by kClipSearchActivation only and
+/// may be null otherwise.
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how,
+                 const InputEnergies* energies);
 
 }  // namespace crumb::methods

@@ -10,7 +10,9 @@ namespace crumb::methods {
 std::vector<double> block_ap_schedule(double lr, double min_lr_factor, std::int64_t steps) {
   CRUMB_CHECK(steps >= 1 && min_lr_factor > 0);
   const double eta = lr / min_lr_factor, total = static_cast<double>(steps);
-  const auto raised = [&](std::int64_t k) { return 1 + std::cos(std::numbers::pi * static_cast<double>(k) / total); };
+  const auto raised = [&](std::int64_t k) {
+    return 1 + std::cos(std::numbers::pi * static_cast<double>(k) / total);
+  };
   std::vector<double> rates(static_cast<std::size_t>(steps), lr);
   for (std::int64_t k = 1; k < steps; ++k) {
     const double plain = eta + (lr - eta) * raised(k) / 2;
@@ -27,7 +29,8 @@ std::vector<double> warmup_cosine_schedule(double lr, double warmup_ratio, std::
     if (k < warmup) {
       rates[static_cast<std::size_t>(k)] = lr * static_cast<double>(k) / static_cast<double>(warmup);
     } else {
-      const double done = static_cast<double>(k - warmup) / static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
+      const double done =
+          static_cast<double>(k - warmup) / static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
       rates[static_cast<std::size_t>(k)] = lr * 0.5 * (1 + std::cos(std::numbers::pi * done));
     }
   }

@@ -14,9 +14,11 @@ namespace {
 
 using nlohmann::json;
 constexpr std::string_view kWhere = "model.parse_hf_config";
-constexpr std::int64_t kLargest = std::int64_t{1} << 31;  // no dimension of a model comes near it; products stay inside i64
+constexpr std::int64_t kLargest = std::int64_t{1}
+                                  << 31;  // no dimension of a model comes near it; products stay inside i64
 
-// Reads typed values; an absent key and null are the same thing, as in Hugging Face's own configuration classes.
+// Reads typed values; an absent key and null are the same thing, as in Hugging Face's own configuration
+// classes.
 class Reader {
  public:
   Reader(const json& object, std::string_view subject) : object_(object), subject_(subject) {}
@@ -31,15 +33,18 @@ class Reader {
       for (const auto& item : object_.items()) keys.push_back(item.key());
       const std::string near = nearest_word(key, keys);
       fail(ErrorKind::kCorrupt, kWhere, subject_, ": key '", key, "' is missing; expected a positive integer",
-           near.empty() ? std::string(". Is this the config.json of the model itself?") : cat("; did you mean '", near, "'?"));
+           near.empty() ? std::string(". Is this the config.json of the model itself?")
+                        : cat("; did you mean '", near, "'?"));
     }
     return positive(key, 0);
   }
   std::int64_t positive(const char* key, std::int64_t otherwise) const {
     if (!has(key)) return otherwise;
     const json& value = object_.at(key);
-    if (!value.is_number_integer() || value.get<double>() < 1.0 || value.get<double>() > static_cast<double>(kLargest)) {
-      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(), "; expected a positive integer below 2^31");
+    if (!value.is_number_integer() || value.get<double>() < 1.0 ||
+        value.get<double>() > static_cast<double>(kLargest)) {
+      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(),
+           "; expected a positive integer below 2^31");
     }
     return value.get<std::int64_t>();
   }
@@ -47,20 +52,24 @@ class Reader {
     if (!has(key)) return otherwise;
     const json& value = object_.at(key);
     if (!value.is_number() || !(value.get<double>() > 0.0) || !std::isfinite(value.get<double>())) {
-      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(), "; expected a positive number");
+      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(),
+           "; expected a positive number");
     }
     return value.get<double>();
   }
   bool flag(const char* key, bool otherwise) const {
     if (!has(key)) return otherwise;
     const json& value = object_.at(key);
-    if (!value.is_boolean()) fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(), "; expected true or false");
+    if (!value.is_boolean())
+      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(),
+           "; expected true or false");
     return value.get<bool>();
   }
   std::string text(const char* key) const {
     if (!has(key)) return {};
     const json& value = object_.at(key);
-    if (!value.is_string()) fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(), "; expected a string");
+    if (!value.is_string())
+      fail(ErrorKind::kCorrupt, kWhere, subject_, ": ", key, " is ", value.dump(), "; expected a string");
     return value.get<std::string>();
   }
 
@@ -74,36 +83,41 @@ const Family& find_family(const json& config, const Reader& read, std::string_vi
   if (read.has("architectures")) {
     const json& list = config.at("architectures");
     if (!list.is_array() || list.empty() || !list.front().is_string()) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": architectures is ", list.dump(), "; expected a list with one name");
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": architectures is ", list.dump(),
+           "; expected a list with one name");
     }
     architecture = list.front().get<std::string>();
   }
   const std::string model_type = read.text("model_type");
   if (architecture.empty() && model_type.empty()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": neither architectures nor model_type is there; expected one of the families ",
-         known_families());
+    fail(ErrorKind::kCorrupt, kWhere, subject,
+         ": neither architectures nor model_type is there; expected one of the families ", known_families());
   }
   const Family* by_architecture = find_family_by_hf_architecture(architecture);
   const Family* by_type = find_family_by_model_type(model_type);
   if ((!architecture.empty() && by_architecture == nullptr) || (!model_type.empty() && by_type == nullptr)) {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": architecture '", architecture, "', model_type '", model_type,
-         "' is not known; known families: ", known_families(), ". A new one is a row in src/model/family.cc");
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": architecture '", architecture, "', model_type '",
+         model_type, "' is not known; known families: ", known_families(),
+         ". A new one is a row in src/model/family.cc");
   }
   if (by_architecture != nullptr && by_type != nullptr && by_architecture != by_type) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": architecture '", architecture, "' and model_type '", model_type,
-         "' belong to different families; correct one of them");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": architecture '", architecture, "' and model_type '",
+         model_type, "' belong to different families; correct one of them");
   }
   return by_type != nullptr ? *by_type : *by_architecture;
 }
 
-std::vector<std::int64_t> token_ids(const json& config, const char* key, std::int64_t vocab_size, std::string_view subject) {
+std::vector<std::int64_t> token_ids(const json& config, const char* key, std::int64_t vocab_size,
+                                    std::string_view subject) {
   std::vector<std::int64_t> ids;
   const auto found = config.find(key);
   if (found == config.end() || found->is_null()) return ids;
   const json list = found->is_array() ? *found : json::array({*found});
   for (const json& id : list) {
-    if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() >= static_cast<double>(vocab_size)) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": ", key, " has ", id.dump(), "; expected token ids in [0, ", vocab_size, ")");
+    if (!id.is_number_integer() || id.get<double>() < 0 ||
+        id.get<double>() >= static_cast<double>(vocab_size)) {
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": ", key, " has ", id.dump(),
+           "; expected token ids in [0, ", vocab_size, ")");
     }
     ids.push_back(id.get<std::int64_t>());
   }
@@ -112,17 +126,20 @@ std::vector<std::int64_t> token_ids(const json& config, const char* key, std::in
 
 void check_attention(const ModelConfig& c, std::string_view subject) {
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": num_attention_heads ", c.num_attention_heads, " is no multiple of num_key_value_heads ",
-         c.num_key_value_heads, "; every key/value head serves the same number of query heads");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": num_attention_heads ", c.num_attention_heads,
+         " is no multiple of num_key_value_heads ", c.num_key_value_heads,
+         "; every key/value head serves the same number of query heads");
   }
   if (c.head_dim % 2 != 0) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": head_dim ", c.head_dim, " is odd; rotary embedding needs pairs");
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": head_dim ", c.head_dim,
+         " is odd; rotary embedding needs pairs");
   }
 }
 
-// 0 when no block has a window. Qwen's max_window_layers counts the first blocks, which attend to everything; layer_types (transformers 5)
-// says the same block by block.
-std::int64_t sliding_window(const json& config, const Reader& read, const Family& family, std::int64_t blocks, std::string_view subject) {
+// 0 when no block has a window. Qwen's max_window_layers counts the first blocks, which attend to everything;
+// layer_types (transformers 5) says the same block by block.
+std::int64_t sliding_window(const json& config, const Reader& read, const Family& family, std::int64_t blocks,
+                            std::string_view subject) {
   if (family.window == Family::Window::kNone) return 0;
   if (family.window == Family::Window::kWithUseKey && !read.flag("use_sliding_window", false)) return 0;
   const std::int64_t window =
@@ -132,11 +149,13 @@ std::int64_t sliding_window(const json& config, const Reader& read, const Family
   if (read.has("layer_types")) {
     const json& types = config.at("layer_types");
     if (!types.is_array() || static_cast<std::int64_t>(types.size()) != blocks) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": layer_types is no list of ", blocks, " names; expected one for each block");
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": layer_types is no list of ", blocks,
+           " names; expected one for each block");
     }
     for (const json& type : types) {
       if (type != "full_attention" && type != "sliding_attention") {
-        fail(ErrorKind::kUnsupported, kWhere, subject, ": layer_types has ", type.dump(), "; known are full_attention and sliding_attention");
+        fail(ErrorKind::kUnsupported, kWhere, subject, ": layer_types has ", type.dump(),
+             "; known are full_attention and sliding_attention");
       }
       full += type == "full_attention" ? 1 : 0;
     }
@@ -150,14 +169,16 @@ std::int64_t sliding_window(const json& config, const Reader& read, const Family
   }
   if (full == 0) return window;
   if (full == blocks) return 0;
-  fail(ErrorKind::kUnsupported, kWhere, subject, ": ", full, " of ", blocks, " blocks attend to everything and the others to a window of ",
-       window, "; crumb gives all blocks the same attention");
+  fail(ErrorKind::kUnsupported, kWhere, subject, ": ", full, " of ", blocks,
+       " blocks attend to everything and the others to a window of ", window,
+       "; crumb gives all blocks the same attention");
 }
 
 }  // namespace
 
 ModelConfig parse_hf_config(const json& config, std::string_view subject) {
-  if (!config.is_object()) fail(ErrorKind::kCorrupt, kWhere, subject, ": no JSON object; expected a model's config.json");
+  if (!config.is_object())
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": no JSON object; expected a model's config.json");
   const Reader read(config, subject);
   const Family& family = find_family(config, read, subject);
 
@@ -173,8 +194,9 @@ ModelConfig parse_hf_config(const json& config, std::string_view subject) {
   c.head_dim = read.positive("head_dim", family.default_head_dim);
   if (c.head_dim == 0) {
     if (c.hidden_size % c.num_attention_heads != 0) {
-      fail(ErrorKind::kCorrupt, kWhere, subject, ": hidden_size ", c.hidden_size, " is no multiple of num_attention_heads ",
-           c.num_attention_heads, " and there is no head_dim; give head_dim");
+      fail(ErrorKind::kCorrupt, kWhere, subject, ": hidden_size ", c.hidden_size,
+           " is no multiple of num_attention_heads ", c.num_attention_heads,
+           " and there is no head_dim; give head_dim");
     }
     c.head_dim = c.hidden_size / c.num_attention_heads;
   }
@@ -189,7 +211,8 @@ ModelConfig parse_hf_config(const json& config, std::string_view subject) {
   c.mlp_bias = family.bias_keys && read.flag("mlp_bias", false);
   const std::string activation = read.text("hidden_act");
   if (!activation.empty() && activation != "silu" && activation != "swish") {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": hidden_act is '", activation, "'; crumb computes silu only");
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": hidden_act is '", activation,
+         "'; crumb computes silu only");
   }
 
   c.sliding_window = sliding_window(config, read, family, c.num_hidden_layers, subject);

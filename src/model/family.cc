@@ -13,8 +13,8 @@ struct LinearNames {
   std::string_view hf, gguf;
 };
 constexpr LinearNames kLinearNames[] = {
-    {LinearRole::kQ, "self_attn.q_proj", "attn_q"},  {LinearRole::kK, "self_attn.k_proj", "attn_k"},
-    {LinearRole::kV, "self_attn.v_proj", "attn_v"},  {LinearRole::kO, "self_attn.o_proj", "attn_output"},
+    {LinearRole::kQ, "self_attn.q_proj", "attn_q"},   {LinearRole::kK, "self_attn.k_proj", "attn_k"},
+    {LinearRole::kV, "self_attn.v_proj", "attn_v"},   {LinearRole::kO, "self_attn.o_proj", "attn_output"},
     {LinearRole::kGate, "mlp.gate_proj", "ffn_gate"}, {LinearRole::kUp, "mlp.up_proj", "ffn_up"},
     {LinearRole::kDown, "mlp.down_proj", "ffn_down"}};
 
@@ -26,28 +26,67 @@ constexpr NamePair kNormNames[] = {{"input_layernorm", "attn_norm"},
                                    {"post_attention_layernorm", "ffn_norm"},
                                    {"self_attn.q_norm", "attn_q_norm"},
                                    {"self_attn.k_norm", "attn_k_norm"}};
-constexpr NamePair kOuterNames[] = {
-    {kEmbeddingName, "token_embd.weight"}, {kFinalNormName, "output_norm.weight"}, {kHeadName, "output.weight"}};
+constexpr NamePair kOuterNames[] = {{kEmbeddingName, "token_embd.weight"},
+                                    {kFinalNormName, "output_norm.weight"},
+                                    {kHeadName, "output.weight"}};
 
-// Defaults are those of transformers' configuration classes, which config.json files rely on. GGUF calls Mistral "llama".
+// Defaults are those of transformers' configuration classes, which config.json files rely on. GGUF calls
+// Mistral "llama".
 constexpr Family kFamilies[] = {
-    {.name = "llama", .hf_architecture = "LlamaForCausalLM", .gguf_architecture = "llama", .qkv_bias = false, .qk_norm = false,
-     .gguf_permutes_qk = true, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = true, .default_head_dim = 0,
-     .window = Family::Window::kNone, .default_sliding_window = 0},
-    {.name = "mistral", .hf_architecture = "MistralForCausalLM", .gguf_architecture = "", .qkv_bias = false, .qk_norm = false,
-     .gguf_permutes_qk = true, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = false, .default_head_dim = 0,
-     .window = Family::Window::kAlways, .default_sliding_window = 4096},
-    {.name = "qwen2", .hf_architecture = "Qwen2ForCausalLM", .gguf_architecture = "qwen2", .qkv_bias = true, .qk_norm = false,
-     .gguf_permutes_qk = false, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = false, .default_head_dim = 0,
-     .window = Family::Window::kWithUseKey, .default_sliding_window = 4096},
-    {.name = "qwen3", .hf_architecture = "Qwen3ForCausalLM", .gguf_architecture = "qwen3", .qkv_bias = false, .qk_norm = true,
-     .gguf_permutes_qk = false, .default_rope_theta = 10000.0, .default_rms_norm_eps = 1e-6, .bias_keys = true, .default_head_dim = 128,
-     .window = Family::Window::kWithUseKey, .default_sliding_window = 4096},
+    {.name = "llama",
+     .hf_architecture = "LlamaForCausalLM",
+     .gguf_architecture = "llama",
+     .qkv_bias = false,
+     .qk_norm = false,
+     .gguf_permutes_qk = true,
+     .default_rope_theta = 10000.0,
+     .default_rms_norm_eps = 1e-6,
+     .bias_keys = true,
+     .default_head_dim = 0,
+     .window = Family::Window::kNone,
+     .default_sliding_window = 0},
+    {.name = "mistral",
+     .hf_architecture = "MistralForCausalLM",
+     .gguf_architecture = "",
+     .qkv_bias = false,
+     .qk_norm = false,
+     .gguf_permutes_qk = true,
+     .default_rope_theta = 10000.0,
+     .default_rms_norm_eps = 1e-6,
+     .bias_keys = false,
+     .default_head_dim = 0,
+     .window = Family::Window::kAlways,
+     .default_sliding_window = 4096},
+    {.name = "qwen2",
+     .hf_architecture = "Qwen2ForCausalLM",
+     .gguf_architecture = "qwen2",
+     .qkv_bias = true,
+     .qk_norm = false,
+     .gguf_permutes_qk = false,
+     .default_rope_theta = 10000.0,
+     .default_rms_norm_eps = 1e-6,
+     .bias_keys = false,
+     .default_head_dim = 0,
+     .window = Family::Window::kWithUseKey,
+     .default_sliding_window = 4096},
+    {.name = "qwen3",
+     .hf_architecture = "Qwen3ForCausalLM",
+     .gguf_architecture = "qwen3",
+     .qkv_bias = false,
+     .qk_norm = true,
+     .gguf_permutes_qk = false,
+     .default_rope_theta = 10000.0,
+     .default_rms_norm_eps = 1e-6,
+     .bias_keys = true,
+     .default_head_dim = 128,
+     .window = Family::Window::kWithUseKey,
+     .default_sliding_window = 4096},
 };
 
 const Family* find(std::string_view Family::*field, std::string_view wanted) {
   if (wanted.empty()) return nullptr;
-  const auto found = std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](const Family& f) { return f.*field == wanted; });
+  const auto found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                  [&](const Family& f) { return f.*field == wanted; });
   return found == std::end(kFamilies) ? nullptr : found;
 }
 
@@ -94,13 +133,25 @@ std::string translate(std::string_view name, bool to_hf) {
 
 }  // namespace
 
-std::string_view hf_name(LinearRole role) noexcept { return kLinearNames[static_cast<int>(role)].hf; }
-std::string_view gguf_name(LinearRole role) noexcept { return kLinearNames[static_cast<int>(role)].gguf; }
+std::string_view hf_name(LinearRole role) noexcept {
+  return kLinearNames[static_cast<int>(role)].hf;
+}
+std::string_view gguf_name(LinearRole role) noexcept {
+  return kLinearNames[static_cast<int>(role)].gguf;
+}
 
-std::span<const Family> families() { return kFamilies; }
-const Family* find_family_by_model_type(std::string_view model_type) { return find(&Family::name, model_type); }
-const Family* find_family_by_hf_architecture(std::string_view architecture) { return find(&Family::hf_architecture, architecture); }
-const Family* find_family_by_gguf(std::string_view architecture) { return find(&Family::gguf_architecture, architecture); }
+std::span<const Family> families() {
+  return kFamilies;
+}
+const Family* find_family_by_model_type(std::string_view model_type) {
+  return find(&Family::name, model_type);
+}
+const Family* find_family_by_hf_architecture(std::string_view architecture) {
+  return find(&Family::hf_architecture, architecture);
+}
+const Family* find_family_by_gguf(std::string_view architecture) {
+  return find(&Family::gguf_architecture, architecture);
+}
 
 std::string known_families() {
   std::vector<std::string> names;
@@ -109,15 +160,21 @@ std::string known_families() {
 }
 
 LinearShape linear_shape(const ModelConfig& config, LinearRole role) {
-  const std::int64_t q_rows = config.num_attention_heads * config.head_dim, kv_rows = config.num_key_value_heads * config.head_dim;
+  const std::int64_t q_rows = config.num_attention_heads * config.head_dim,
+                     kv_rows = config.num_key_value_heads * config.head_dim;
   switch (role) {
-    case LinearRole::kQ: return {q_rows, config.hidden_size};
+    case LinearRole::kQ:
+      return {q_rows, config.hidden_size};
     case LinearRole::kK:
-    case LinearRole::kV: return {kv_rows, config.hidden_size};
-    case LinearRole::kO: return {config.hidden_size, q_rows};
+    case LinearRole::kV:
+      return {kv_rows, config.hidden_size};
+    case LinearRole::kO:
+      return {config.hidden_size, q_rows};
     case LinearRole::kGate:
-    case LinearRole::kUp: return {config.intermediate_size, config.hidden_size};
-    case LinearRole::kDown: break;
+    case LinearRole::kUp:
+      return {config.intermediate_size, config.hidden_size};
+    case LinearRole::kDown:
+      break;
   }
   return {config.hidden_size, config.intermediate_size};
 }
@@ -126,14 +183,21 @@ bool has_bias(const ModelConfig& config, LinearRole role) {
   switch (role) {
     case LinearRole::kQ:
     case LinearRole::kK:
-    case LinearRole::kV: return config.attention_bias;
-    case LinearRole::kO: return config.attention_output_bias;
-    default: return config.mlp_bias;
+    case LinearRole::kV:
+      return config.attention_bias;
+    case LinearRole::kO:
+      return config.attention_output_bias;
+    default:
+      return config.mlp_bias;
   }
 }
 
-std::string block_prefix(std::int64_t block) { return cat(kHfBlocks, block, "."); }
-std::string linear_name(std::int64_t block, LinearRole role) { return cat(kHfBlocks, block, ".", hf_name(role)); }
+std::string block_prefix(std::int64_t block) {
+  return cat(kHfBlocks, block, ".");
+}
+std::string linear_name(std::int64_t block, LinearRole role) {
+  return cat(kHfBlocks, block, ".", hf_name(role));
+}
 
 std::int64_t block_of(std::string_view hf_tensor) noexcept {
   if (!hf_tensor.starts_with(kHfBlocks)) return -1;
@@ -150,7 +214,8 @@ std::vector<PromisedTensor> block_tensors(const ModelConfig& config, std::int64_
   tensors.push_back({prefix + "input_layernorm.weight", {config.hidden_size}});
   for (const LinearRole role : kLinearRoles) {
     const LinearShape shape = linear_shape(config, role);
-    if (role == LinearRole::kGate) tensors.push_back({prefix + "post_attention_layernorm.weight", {config.hidden_size}});
+    if (role == LinearRole::kGate)
+      tensors.push_back({prefix + "post_attention_layernorm.weight", {config.hidden_size}});
     tensors.push_back({linear_name(block, role) + ".weight", {shape.n, shape.k}, true});
     if (has_bias(config, role)) tensors.push_back({linear_name(block, role) + ".bias", {shape.n}});
   }
@@ -165,11 +230,16 @@ std::vector<PromisedTensor> outer_tensors(const ModelConfig& config) {
   std::vector<PromisedTensor> tensors;
   tensors.push_back({std::string(kEmbeddingName), {config.vocab_size, config.hidden_size}});
   tensors.push_back({std::string(kFinalNormName), {config.hidden_size}});
-  if (!config.tie_word_embeddings) tensors.push_back({std::string(kHeadName), {config.vocab_size, config.hidden_size}});
+  if (!config.tie_word_embeddings)
+    tensors.push_back({std::string(kHeadName), {config.vocab_size, config.hidden_size}});
   return tensors;
 }
 
-std::string hf_name_from_gguf(std::string_view gguf_tensor) { return translate(gguf_tensor, true); }
-std::string gguf_name_from_hf(std::string_view hf_tensor) { return translate(hf_tensor, false); }
+std::string hf_name_from_gguf(std::string_view gguf_tensor) {
+  return translate(gguf_tensor, true);
+}
+std::string gguf_name_from_hf(std::string_view hf_tensor) {
+  return translate(hf_tensor, false);
+}
 
 }  // namespace crumb::model

@@ -1,4 +1,5 @@
-// A family is data: architecture names, which linears and norms a block has, what they are called. The next family is a row here.
+// A family is data: architecture names, which linears and norms a block has, what they are called. The next
+// family is a row here.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -12,8 +13,9 @@ namespace crumb::model {
 
 /// The seven linears of a Llama-like block, in the order of the forward pass.
 enum class LinearRole { kQ, kK, kV, kO, kGate, kUp, kDown };
-inline constexpr LinearRole kLinearRoles[] = {LinearRole::kQ,    LinearRole::kK,  LinearRole::kV,   LinearRole::kO,
-                                              LinearRole::kGate, LinearRole::kUp, LinearRole::kDown};
+inline constexpr LinearRole kLinearRoles[] = {LinearRole::kQ,   LinearRole::kK,    LinearRole::kV,
+                                              LinearRole::kO,   LinearRole::kGate, LinearRole::kUp,
+                                              LinearRole::kDown};
 
 /// Name inside a block, Hugging Face's and GGUF's: "self_attn.q_proj" / "attn_q".
 std::string_view hf_name(LinearRole role) noexcept;
@@ -26,15 +28,15 @@ struct Family {
   std::string_view name;             // ours and HF's model_type
   std::string_view hf_architecture;  // config.json "architectures"[0]
   std::string_view gguf_architecture;
-  bool qkv_bias;                     // without a config key (Qwen2)
-  bool qk_norm;                      // q_norm, k_norm per head (Qwen3)
-  bool gguf_permutes_qk;             // GGUF stores q and k rows for interleaved RoPE pairs (llama)
+  bool qkv_bias;          // without a config key (Qwen2)
+  bool qk_norm;           // q_norm, k_norm per head (Qwen3)
+  bool gguf_permutes_qk;  // GGUF stores q and k rows for interleaved RoPE pairs (llama)
   double default_rope_theta;
   double default_rms_norm_eps;
-  bool bias_keys;                        // config.json's attention_bias and mlp_bias count
-  std::int64_t default_head_dim;         // 0: hidden_size / num_attention_heads
+  bool bias_keys;                 // config.json's attention_bias and mlp_bias count
+  std::int64_t default_head_dim;  // 0: hidden_size / num_attention_heads
   Window window;
-  std::int64_t default_sliding_window;   // where the window counts and config.json has no such key; 0: none
+  std::int64_t default_sliding_window;  // where the window counts and config.json has no such key; 0: none
 };
 
 std::span<const Family> families();
@@ -53,9 +55,10 @@ LinearShape linear_shape(const ModelConfig& config, LinearRole role);
 bool has_bias(const ModelConfig& config, LinearRole role);
 
 /// Full HF tensor names.
-std::string block_prefix(std::int64_t block);                        // "model.layers.3."
-std::string linear_name(std::int64_t block, LinearRole role);        // "model.layers.3.self_attn.q_proj" (append ".weight")
-std::int64_t block_of(std::string_view hf_tensor) noexcept;           // 3; -1 outside of the blocks
+std::string block_prefix(std::int64_t block);  // "model.layers.3."
+std::string linear_name(std::int64_t block,
+                        LinearRole role);  // "model.layers.3.self_attn.q_proj" (append ".weight")
+std::int64_t block_of(std::string_view hf_tensor) noexcept;  // 3; -1 outside of the blocks
 inline constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 inline constexpr std::string_view kFinalNormName = "model.norm.weight";
 inline constexpr std::string_view kHeadName = "lm_head.weight";
@@ -71,8 +74,8 @@ std::vector<PromisedTensor> block_tensors(const ModelConfig& config, std::int64_
 /// Embedding, final norm and, unless tied, head.
 std::vector<PromisedTensor> outer_tensors(const ModelConfig& config);
 
-/// HF name for a GGUF tensor name and the reverse, for the families above: "blk.3.attn_q.weight" <-> "model.layers.3.self_attn.q_proj.weight".
-/// Empty when the name belongs to no known tensor.
+/// HF name for a GGUF tensor name and the reverse, for the families above: "blk.3.attn_q.weight" <->
+/// "model.layers.3.self_attn.q_proj.weight". Empty when the name belongs to no known tensor.
 std::string hf_name_from_gguf(std::string_view gguf_tensor);
 std::string gguf_name_from_hf(std::string_view hf_tensor);
 

@@ -8,7 +8,7 @@ namespace crumb::nn {
 
 struct CausalLm {
   model::ModelConfig config;
-  at::Tensor embedding;   // [V, hidden_size], any float dtype
+  at::Tensor embedding;  // [V, hidden_size], any float dtype
   std::vector<DecoderBlock> blocks;
   at::Tensor final_norm;  // [hidden_size] f32
   at::Tensor head;        // [V, hidden_size]; the embedding itself when tied
@@ -21,6 +21,7 @@ struct CausalLm {
 at::Tensor embed(const at::Tensor& embedding, const at::Tensor& ids);
 
 /// Ids as a [rows, columns] i64 tensor on `device`.
-at::Tensor ids_tensor(std::span<const std::int32_t> ids, std::int64_t rows, std::int64_t columns, const at::Device& device);
+at::Tensor ids_tensor(std::span<const std::int32_t> ids, std::int64_t rows, std::int64_t columns,
+                      const at::Device& device);
 
 }  // namespace crumb::nn

@@ -25,14 +25,17 @@ Precision resolve_precision(std::string_view word, const at::Device& device) {
   fail(ErrorKind::kInvalidArgument, "nn.precision", word, ": want auto, f32 or bf16");
 }
 
-std::string_view to_string(Precision precision) noexcept { return precision == Precision::kF32 ? "f32" : "bf16"; }
+std::string_view to_string(Precision precision) noexcept {
+  return precision == Precision::kF32 ? "f32" : "bf16";
+}
 
 at::Device resolve_device(std::string_view word) {
   const bool cuda = at::hasCUDA();
   if (word == "cpu" || (word == "auto" && !cuda)) return at::Device(at::kCPU);
   if (word == "cuda" || word == "auto") {
     if (!cuda) {
-      fail(ErrorKind::kUnsupported, "nn.device", "cuda: this build or this machine has no CUDA device; want a GPU, its driver and a build with "
+      fail(ErrorKind::kUnsupported, "nn.device",
+           "cuda: this build or this machine has no CUDA device; want a GPU, its driver and a build with "
            "-DCRUMB_CUDA=ON; take --device cpu");
     }
     return at::Device(at::kCUDA, 0);

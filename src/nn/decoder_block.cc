@@ -15,18 +15,23 @@ namespace crumb::nn {
 using at::Tensor;
 using model::LinearRole;
 
-// ------------------------------------------------------------------------------------------------------------------ QuantLinear
+// ------------------------------------------------------------------------------------------------------------------
+// QuantLinear
 
 Tensor QuantLinear::forward(const Tensor& x, const Compute& compute) const {
   switch (state) {
-    case State::kFloat: return nn::linear(x, weight, bias, compute);
-    case State::kFakeQuant: return fake_quant_linear(x, weight, scale, zero_point, bias, spec, compute);
-    case State::kPacked: return packed_linear(x, words, scale, zero_point, bias, spec, compute);
+    case State::kFloat:
+      return nn::linear(x, weight, bias, compute);
+    case State::kFakeQuant:
+      return fake_quant_linear(x, weight, scale, zero_point, bias, spec, compute);
+    case State::kPacked:
+      return packed_linear(x, words, scale, zero_point, bias, spec, compute);
   }
   CRUMB_CHECK(false);
 }
 
-void QuantLinear::start_fake_quant(const quant::AffineSpec& new_spec, Tensor new_scale, Tensor new_zero_point) {
+void QuantLinear::start_fake_quant(const quant::AffineSpec& new_spec, Tensor new_scale,
+                                   Tensor new_zero_point) {
   CRUMB_CHECK(state == State::kFloat);
   spec = new_spec;
   scale = std::move(new_scale);
@@ -56,8 +61,8 @@ quant::QuantizedLinear QuantLinear::quantized(bool scale_f16) const {
       for (std::int64_t j = 0; j < groups; ++j) {
         const auto group = static_cast<std::size_t>(row * groups + j);
         for (std::int64_t c = j * spec.group_of(k); c < (j + 1) * spec.group_of(k); ++c) {
-          out.codes[static_cast<std::size_t>(row * k + c)] =
-              static_cast<std::uint8_t>(quant::quantize_one(weights[row * k + c], out.scales[group], zeros[group], spec.max_code()));
+          out.codes[static_cast<std::size_t>(row * k + c)] = static_cast<std::uint8_t>(
+              quant::quantize_one(weights[row * k + c], out.scales[group], zeros[group], spec.max_code()));
         }
       }
     }
@@ -69,12 +74,14 @@ void QuantLinear::set_packed(const quant::QuantizedLinear& quantized, const at::
   n = quantized.n;
   k = quantized.k;
   spec = quantized.spec;
-  const std::int64_t groups = spec.groups(k), row_words = quant::packed_words(k, spec.bits, quant::WordLayout::kDense);
+  const std::int64_t groups = spec.groups(k),
+                     row_words = quant::packed_words(k, spec.bits, quant::WordLayout::kDense);
   Tensor packed = at::empty({n, row_words}, at::kInt);
   auto* out = reinterpret_cast<std::uint32_t*>(packed.mutable_data_ptr<std::int32_t>());
   parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      quant::pack_codes(quantized.codes.data() + row * k, 1, k, spec.bits, quant::WordLayout::kDense, out + row * row_words, 1);
+      quant::pack_codes(quantized.codes.data() + row * k, 1, k, spec.bits, quant::WordLayout::kDense,
+                        out + row * row_words, 1);
     }
   });
   words = packed.to(device);
@@ -99,11 +106,12 @@ void QuantLinear::set_dequantized(const quant::QuantizedLinear& quantized, const
   state = State::kFloat;
 }
 
-// ----------------------------------------------------------------------------------------------------------------- DecoderBlock
+// -----------------------------------------------------------------------------------------------------------------
+// DecoderBlock
 
 std::vector<std::pair<std::string, Tensor*>> DecoderBlock::norms() {
-  std::vector<std::pair<std::string, Tensor*>> all = {{"input_layernorm.weight", &input_norm},
-                                                      {"post_attention_layernorm.weight", &post_attention_norm}};
+  std::vector<std::pair<std::string, Tensor*>> all = {
+      {"input_layernorm.weight", &input_norm}, {"post_attention_layernorm.weight", &post_attention_norm}};
   if (config_.qk_norm) {
     all.emplace_back("self_attn.q_norm.weight", &q_norm);
     all.emplace_back("self_attn.k_norm.weight", &k_norm);
@@ -114,17 +122,22 @@ std::vector<std::pair<std::string, Tensor*>> DecoderBlock::norms() {
 namespace {
 
 // [B, t, heads * D] with the cache's past -> [B, t, heads * D]. No gradient; decoding only.
-Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const model::ModelConfig& c, KvCache& cache) {
+Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const model::ModelConfig& c,
+                     KvCache& cache) {
   const std::int64_t batch = q.size(0), t = q.size(1), past = cache.length, total = past + t;
   CRUMB_CHECK(total <= cache.keys.size(2));
-  const auto heads_first = [&](const Tensor& x, std::int64_t heads) { return x.view({batch, t, heads, c.head_dim}).transpose(1, 2); };
+  const auto heads_first = [&](const Tensor& x, std::int64_t heads) {
+    return x.view({batch, t, heads, c.head_dim}).transpose(1, 2);
+  };
   cache.keys.narrow(2, past, t).copy_(heads_first(k, c.num_key_value_heads));
   cache.values.narrow(2, past, t).copy_(heads_first(v, c.num_key_value_heads));
   cache.length = total;
   const std::int64_t per_kv = c.num_attention_heads / c.num_key_value_heads;
   // Queries of one key/value head stand together: [B, kv_heads, per_kv * t, D].
-  const Tensor query = heads_first(q, c.num_attention_heads).reshape({batch, c.num_key_value_heads, per_kv * t, c.head_dim});
-  Tensor scores = at::matmul(query, cache.keys.narrow(2, 0, total).transpose(2, 3)) / std::sqrt(static_cast<double>(c.head_dim));
+  const Tensor query =
+      heads_first(q, c.num_attention_heads).reshape({batch, c.num_key_value_heads, per_kv * t, c.head_dim});
+  Tensor scores = at::matmul(query, cache.keys.narrow(2, 0, total).transpose(2, 3)) /
+                  std::sqrt(static_cast<double>(c.head_dim));
   const bool windowed = c.sliding_window > 0 && total > c.sliding_window;
   if (t > 1 || windowed) {
     const Tensor row = at::arange(past, total, q.options().dtype(at::kLong)).unsqueeze(1);
@@ -143,11 +156,14 @@ Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const mo
 
 }  // namespace
 
-Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute& compute, KvCache* cache, LinearInputs* inputs) const {
+Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute& compute, KvCache* cache,
+                         LinearInputs* inputs) const {
   const model::ModelConfig& c = config_;
   const std::int64_t batch = x.size(0), t = x.size(1), tokens = batch * t;
   const std::int64_t first = cache == nullptr ? 0 : cache->length;
-  const auto project = [&](LinearRole role, const Tensor& input) { return linear(role).forward(input, compute); };  // [M, K] -> [M, N]
+  const auto project = [&](LinearRole role, const Tensor& input) {
+    return linear(role).forward(input, compute);
+  };  // [M, K] -> [M, N]
 
   // Attention half.
   const Tensor normed = rms_norm(x, input_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
@@ -161,22 +177,27 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
   k = rope(k.view({batch, t, c.num_key_value_heads * c.head_dim}), table, c.head_dim, first, compute);
   const Tensor attended =
       (cache != nullptr ? attend_cached(q, k, v, c, *cache)
-                        : causal_attention(q, k, v, c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.sliding_window, compute))
+                        : causal_attention(q, k, v, c.num_attention_heads, c.num_key_value_heads, c.head_dim,
+                                           c.sliding_window, compute))
           .view({tokens, c.num_attention_heads * c.head_dim});
   const Tensor after_attention = x + project(LinearRole::kO, attended).view_as(x);
 
   // MLP half.
-  const Tensor mlp_in = rms_norm(after_attention, post_attention_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
-  const Tensor activated = swiglu(project(LinearRole::kGate, mlp_in), project(LinearRole::kUp, mlp_in), compute);  // [M, F]
+  const Tensor mlp_in =
+      rms_norm(after_attention, post_attention_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
+  const Tensor activated =
+      swiglu(project(LinearRole::kGate, mlp_in), project(LinearRole::kUp, mlp_in), compute);  // [M, F]
   if (inputs != nullptr) *inputs = {normed, attended, mlp_in, activated};
   return after_attention + project(LinearRole::kDown, activated).view_as(x);
 }
 
-Tensor DecoderBlock::forward(const Tensor& x, const RopeTable& rope, const Compute& compute, KvCache* cache) const {
+Tensor DecoderBlock::forward(const Tensor& x, const RopeTable& rope, const Compute& compute,
+                             KvCache* cache) const {
   return run(x, rope, compute, cache, nullptr);
 }
 
-DecoderBlock::LinearInputs DecoderBlock::linear_inputs(const Tensor& x, const RopeTable& rope, const Compute& compute) const {
+DecoderBlock::LinearInputs DecoderBlock::linear_inputs(const Tensor& x, const RopeTable& rope,
+                                                       const Compute& compute) const {
   LinearInputs inputs;
   run(x, rope, compute, nullptr, &inputs);
   return inputs;
@@ -189,10 +210,14 @@ RopeTable make_rope_table(const model::ModelConfig& config, std::int64_t length,
   float *c = cos.mutable_data_ptr<float>(), *s = sin.mutable_data_ptr<float>();
   for (std::int64_t t = 0; t < length; ++t) {
     for (std::int64_t i = 0; i < half; ++i) {
-      // HF multiplies f32 position and f32 inv_freq; the same rounding of the angle keeps long positions equal to it.
-      const float angle = static_cast<float>(t) * static_cast<float>(frequencies.inv_freq[static_cast<std::size_t>(i)]);
-      c[t * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * frequencies.attention_scaling);
-      s[t * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * frequencies.attention_scaling);
+      // HF multiplies f32 position and f32 inv_freq; the same rounding of the angle keeps long positions
+      // equal to it.
+      const float angle =
+          static_cast<float>(t) * static_cast<float>(frequencies.inv_freq[static_cast<std::size_t>(i)]);
+      c[t * half + i] =
+          static_cast<float>(std::cos(static_cast<double>(angle)) * frequencies.attention_scaling);
+      s[t * half + i] =
+          static_cast<float>(std::sin(static_cast<double>(angle)) * frequencies.attention_scaling);
     }
   }
   return {cos.to(device), sin.to(device)};

@@ -29,8 +29,8 @@ struct QuantLinear {
 
   /// kFloat -> kFakeQuant with the given start (both [N, K/G], f32).
   void start_fake_quant(const quant::AffineSpec& spec, at::Tensor scale, at::Tensor zero_point);
-  /// The codes of a kFakeQuant linear. `scale_f16`: scales are rounded to binary16 before the codes are chosen, so that the codes fit the scale a
-  /// file stores.
+  /// The codes of a kFakeQuant linear. `scale_f16`: scales are rounded to binary16 before the codes are
+  /// chosen, so that the codes fit the scale a file stores.
   quant::QuantizedLinear quantized(bool scale_f16) const;
   /// To kPacked with these codes; the float weight is let go.
   void set_packed(const quant::QuantizedLinear& quantized, const at::Device& device);
@@ -48,10 +48,13 @@ class DecoderBlock {
  public:
   explicit DecoderBlock(const model::ModelConfig& config) : config_(config) {}
 
-  /// x [B, T, hidden_size] -> the same shape. With a cache the T tokens follow the cache's length, and no gradient flows.
-  at::Tensor forward(const at::Tensor& x, const RopeTable& rope, const Compute& compute, KvCache* cache = nullptr) const;
+  /// x [B, T, hidden_size] -> the same shape. With a cache the T tokens follow the cache's length, and no
+  /// gradient flows.
+  at::Tensor forward(const at::Tensor& x, const RopeTable& rope, const Compute& compute,
+                     KvCache* cache = nullptr) const;
 
-  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down; for activation statistics.
+  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down;
+  /// for activation statistics.
   struct LinearInputs {
     at::Tensor attention_in, o_in, mlp_in, down_in;  // each [B * T, K]
   };
@@ -60,8 +63,8 @@ class DecoderBlock {
   QuantLinear& linear(model::LinearRole role) { return linears_[static_cast<std::size_t>(role)]; }
   const QuantLinear& linear(model::LinearRole role) const { return linears_[static_cast<std::size_t>(role)]; }
 
-  /// Norm weights by their names inside the block ("input_layernorm.weight", "self_attn.q_norm.weight"); q/k norms only where the family has
-  /// them. Pointers stay valid while the block lives.
+  /// Norm weights by their names inside the block ("input_layernorm.weight", "self_attn.q_norm.weight"); q/k
+  /// norms only where the family has them. Pointers stay valid while the block lives.
   std::vector<std::pair<std::string, at::Tensor*>> norms();
 
   at::Tensor input_norm, post_attention_norm;  // [hidden_size]
@@ -69,7 +72,8 @@ class DecoderBlock {
   const model::ModelConfig& config() const { return config_; }
 
  private:
-  at::Tensor run(const at::Tensor& x, const RopeTable& rope, const Compute& compute, KvCache* cache, LinearInputs* inputs) const;
+  at::Tensor run(const at::Tensor& x, const RopeTable& rope, const Compute& compute, KvCache* cache,
+                 LinearInputs* inputs) const;
 
   model::ModelConfig config_;
   std::array<QuantLinear, 7> linears_;

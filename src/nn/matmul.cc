@@ -67,7 +67,8 @@ struct Linear : torch::autograd::Function<Linear> {
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, const Compute& compute) {
-  Tensor y = Linear::apply(x, w.scalar_type() == at::kFloat ? w : w.to(at::kFloat), static_cast<std::int64_t>(compute.precision));
+  Tensor y = Linear::apply(x, w.scalar_type() == at::kFloat ? w : w.to(at::kFloat),
+                           static_cast<std::int64_t>(compute.precision));
   if (bias.defined()) y.add_(bias);
   return y;
 }

@@ -15,5 +15,8 @@ bool mkl_takes_intel_path() noexcept {
 
 }  // namespace crumb::nn
 
-// MKL asks this function of its own; the executable's definition is found before the library's. An MKL that does not ask it is not affected.
-extern "C" int mkl_serv_intel_cpu_true() { return crumb::nn::mkl_takes_intel_path() ? 1 : 0; }
+// MKL asks this function of its own; the executable's definition is found before the library's. An MKL that
+// does not ask it is not affected.
+extern "C" int mkl_serv_intel_cpu_true() {
+  return crumb::nn::mkl_takes_intel_path() ? 1 : 0;
+}

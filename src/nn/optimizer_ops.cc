@@ -6,15 +6,18 @@
 
 namespace crumb::nn {
 
-void adamw_step(at::Tensor& w, const at::Tensor& g_in, at::Tensor& m, at::Tensor& v, std::int64_t step, double lr, const AdamWSettings& s) {
+void adamw_step(at::Tensor& w, const at::Tensor& g_in, at::Tensor& m, at::Tensor& v, std::int64_t step,
+                double lr, const AdamWSettings& s) {
   const at::NoGradGuard no_grad;
   const at::Tensor g = g_in.contiguous();
   if (w.is_cpu()) {
-    kernels::adamw_step(w.mutable_data_ptr<float>(), g.const_data_ptr<float>(), m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), w.numel(),
-                        step, {lr, s.beta1, s.beta2, s.eps, s.weight_decay});
+    kernels::adamw_step(w.mutable_data_ptr<float>(), g.const_data_ptr<float>(), m.mutable_data_ptr<float>(),
+                        v.mutable_data_ptr<float>(), w.numel(), step,
+                        {lr, s.beta1, s.beta2, s.eps, s.weight_decay});
     return;
   }
-  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(step)), correction2 = 1 - std::pow(s.beta2, static_cast<double>(step));
+  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(step)),
+               correction2 = 1 - std::pow(s.beta2, static_cast<double>(step));
   if (s.weight_decay != 0) w.mul_(1 - lr * s.weight_decay);
   m.lerp_(g, 1 - s.beta1);
   v.mul_(s.beta2).addcmul_(g, g, 1 - s.beta2);

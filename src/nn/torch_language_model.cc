@@ -14,7 +14,8 @@ using at::Tensor;
 void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size) {
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= vocab_size) {
-      fail(ErrorKind::kInvalidArgument, "nn.language_model", "token id ", id, ": outside of the model's vocabulary; want 0 … ", vocab_size - 1,
+      fail(ErrorKind::kInvalidArgument, "nn.language_model", "token id ", id,
+           ": outside of the model's vocabulary; want 0 … ", vocab_size - 1,
            "; use the tokenizer that belongs to this model");
     }
   }
@@ -22,14 +23,18 @@ void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size) {
 
 void check_length(std::int64_t tokens, std::int64_t limit) {
   if (tokens > limit) {
-    fail(ErrorKind::kInvalidArgument, "nn.language_model", tokens, " tokens: the model's longest context is ", limit, "; use a shorter context");
+    fail(ErrorKind::kInvalidArgument, "nn.language_model", tokens, " tokens: the model's longest context is ",
+         limit, "; use a shorter context");
   }
 }
 
 class TorchSession final : public model::Session {
  public:
   TorchSession(std::shared_ptr<const CausalLm> lm, std::int64_t batch, std::int64_t capacity)
-      : lm_(std::move(lm)), batch_(batch), capacity_(capacity), rope_(make_rope_table(lm_->config, capacity, lm_->device())) {
+      : lm_(std::move(lm)),
+        batch_(batch),
+        capacity_(capacity),
+        rope_(make_rope_table(lm_->config, capacity, lm_->device())) {
     const model::ModelConfig& c = lm_->config;
     caches_.resize(lm_->blocks.size());
     for (KvCache& cache : caches_) {
@@ -42,15 +47,16 @@ class TorchSession final : public model::Session {
     const at::NoGradGuard no_grad;
     check_ids(tokens, lm_->config.vocab_size);
     if (length_ + count > capacity_) {
-      fail(ErrorKind::kInvalidArgument, "nn.session", length_ + count, " tokens: the session was opened for ", capacity_,
-           "; ask for fewer tokens or open a longer session");
+      fail(ErrorKind::kInvalidArgument, "nn.session", length_ + count, " tokens: the session was opened for ",
+           capacity_, "; ask for fewer tokens or open a longer session");
     }
     Tensor x = embed(lm_->embedding, ids_tensor(tokens, batch_, count, lm_->device()));
-    for (std::size_t i = 0; i < caches_.size(); ++i) x = lm_->blocks[i].forward(x, rope_, lm_->compute, &caches_[i]);
+    for (std::size_t i = 0; i < caches_.size(); ++i)
+      x = lm_->blocks[i].forward(x, rope_, lm_->compute, &caches_[i]);
     length_ += count;
     const Tensor last = x.narrow(1, count - 1, 1).reshape({batch_, lm_->config.hidden_size});
-    logits_ = matmul(rms_norm(last, lm_->final_norm, lm_->config.rms_norm_eps, lm_->compute), false, lm_->head.to(at::kFloat), true,
-                     lm_->compute.precision)
+    logits_ = matmul(rms_norm(last, lm_->final_norm, lm_->config.rms_norm_eps, lm_->compute), false,
+                     lm_->head.to(at::kFloat), true, lm_->compute.precision)
                   .to(at::kCPU)
                   .contiguous();
     return {logits_.const_data_ptr<float>(), static_cast<std::size_t>(logits_.numel())};
@@ -67,7 +73,8 @@ class TorchSession final : public model::Session {
 
 class TorchLanguageModel final : public model::LanguageModel {
  public:
-  TorchLanguageModel(std::shared_ptr<const CausalLm> lm, std::int64_t chunk) : lm_(std::move(lm)), chunk_(chunk) {}
+  TorchLanguageModel(std::shared_ptr<const CausalLm> lm, std::int64_t chunk)
+      : lm_(std::move(lm)), chunk_(chunk) {}
 
   std::int64_t vocab_size() const override { return lm_->config.vocab_size; }
   std::int64_t max_context() const override { return lm_->config.max_position_embeddings; }
@@ -77,17 +84,21 @@ class TorchLanguageModel final : public model::LanguageModel {
     const auto length = static_cast<std::int64_t>(tokens.size());
     check_length(length, max_context());
     check_ids(tokens, vocab_size());
-    if (!rope_.cos.defined() || rope_.cos.size(0) < length) rope_ = make_rope_table(lm_->config, length, lm_->device());
+    if (!rope_.cos.defined() || rope_.cos.size(0) < length)
+      rope_ = make_rope_table(lm_->config, length, lm_->device());
     Tensor x = embed(lm_->embedding, ids_tensor(tokens, 1, length, lm_->device()));
     for (const DecoderBlock& block : lm_->blocks) {
       throw_if_interrupted("nn.forward");
       x = block.forward(x, rope_, lm_->compute);
     }
-    const Tensor normed = rms_norm(x.view({length, lm_->config.hidden_size}), lm_->final_norm, lm_->config.rms_norm_eps, lm_->compute);
+    const Tensor normed = rms_norm(x.view({length, lm_->config.hidden_size}), lm_->final_norm,
+                                   lm_->config.rms_norm_eps, lm_->compute);
     const Tensor head = lm_->head.to(at::kFloat);
     for (std::int64_t begin = 0; begin < length; begin += chunk_) {
       const std::int64_t rows = std::min(chunk_, length - begin);
-      const Tensor logits = matmul(normed.narrow(0, begin, rows), false, head, true, lm_->compute.precision).to(at::kCPU).contiguous();
+      const Tensor logits = matmul(normed.narrow(0, begin, rows), false, head, true, lm_->compute.precision)
+                                .to(at::kCPU)
+                                .contiguous();
       sink(begin, rows, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
     }
   }
@@ -105,7 +116,8 @@ class TorchLanguageModel final : public model::LanguageModel {
 
 }  // namespace
 
-std::unique_ptr<model::LanguageModel> make_language_model(std::shared_ptr<const CausalLm> lm, std::int64_t logits_chunk) {
+std::unique_ptr<model::LanguageModel> make_language_model(std::shared_ptr<const CausalLm> lm,
+                                                          std::int64_t logits_chunk) {
   return std::make_unique<TorchLanguageModel>(std::move(lm), logits_chunk);
 }
 

@@ -8,7 +8,9 @@
 namespace crumb::quant {
 namespace {
 
-float rne(float x) noexcept { return std::nearbyint(x); }  // the default rounding mode is half to even
+float rne(float x) noexcept {
+  return std::nearbyint(x);
+}  // the default rounding mode is half to even
 
 void check_sizes(std::size_t w, std::size_t groups, std::int64_t n, std::int64_t k, const AffineSpec& spec) {
   CRUMB_CHECK(k % spec.group_of(k) == 0);
@@ -17,8 +19,8 @@ void check_sizes(std::size_t w, std::size_t groups, std::int64_t n, std::int64_t
 
 }  // namespace
 
-void init_minmax(std::span<const float> w, std::int64_t n, std::int64_t k, const AffineSpec& spec, std::span<float> scales,
-                 std::span<float> zero_points) {
+void init_minmax(std::span<const float> w, std::int64_t n, std::int64_t k, const AffineSpec& spec,
+                 std::span<float> scales, std::span<float> zero_points) {
   check_sizes(w.size(), scales.size(), n, k, spec);
   const auto group = static_cast<std::size_t>(spec.group_of(k));
   const auto max_code = static_cast<float>(spec.max_code());
@@ -30,7 +32,9 @@ void init_minmax(std::span<const float> w, std::int64_t n, std::int64_t k, const
   }
 }
 
-float effective_scale(float scale) noexcept { return std::clamp(scale, kMinScale, kMaxScale); }
+float effective_scale(float scale) noexcept {
+  return std::clamp(scale, kMinScale, kMaxScale);
+}
 
 float effective_zero_point(float zero_point, const AffineSpec& spec) noexcept {
   const float rounded = rne(zero_point);
@@ -42,11 +46,12 @@ float effective_zero_point(float zero_point, const AffineSpec& spec) noexcept {
 }
 
 std::int32_t quantize_one(float w, float scale, float zero_point, std::int32_t max_code) noexcept {
-  return static_cast<std::int32_t>(std::clamp(rne(w / scale) + zero_point, 0.0f, static_cast<float>(max_code)));
+  return static_cast<std::int32_t>(
+      std::clamp(rne(w / scale) + zero_point, 0.0f, static_cast<float>(max_code)));
 }
 
-void quantize(std::span<const float> w, std::span<const float> scales, std::span<const float> zero_points, std::int64_t n,
-              std::int64_t k, const AffineSpec& spec, std::span<std::uint8_t> codes) {
+void quantize(std::span<const float> w, std::span<const float> scales, std::span<const float> zero_points,
+              std::int64_t n, std::int64_t k, const AffineSpec& spec, std::span<std::uint8_t> codes) {
   check_sizes(w.size(), scales.size(), n, k, spec);
   CRUMB_CHECK(codes.size() == w.size() && zero_points.size() == scales.size());
   const auto group = static_cast<std::size_t>(spec.group_of(k));
@@ -58,20 +63,22 @@ void quantize(std::span<const float> w, std::span<const float> scales, std::span
   }
 }
 
-void dequantize(std::span<const std::uint8_t> codes, std::span<const float> scales, std::span<const std::uint8_t> zero_points,
-                std::int64_t n, std::int64_t k, const AffineSpec& spec, std::span<float> w_hat) {
+void dequantize(std::span<const std::uint8_t> codes, std::span<const float> scales,
+                std::span<const std::uint8_t> zero_points, std::int64_t n, std::int64_t k,
+                const AffineSpec& spec, std::span<float> w_hat) {
   check_sizes(codes.size(), scales.size(), n, k, spec);
   CRUMB_CHECK(w_hat.size() == codes.size() && zero_points.size() == scales.size());
   const auto group = static_cast<std::size_t>(spec.group_of(k));
   for (std::size_t i = 0; i < scales.size(); ++i) {
     for (std::size_t j = i * group; j < (i + 1) * group; ++j) {
-      w_hat[j] = static_cast<float>(static_cast<int>(codes[j]) - static_cast<int>(zero_points[i])) * scales[i];
+      w_hat[j] =
+          static_cast<float>(static_cast<int>(codes[j]) - static_cast<int>(zero_points[i])) * scales[i];
     }
   }
 }
 
-void fake_quant(std::span<const float> w, std::span<const float> scales, std::span<const float> zero_points, std::int64_t n,
-                std::int64_t k, const AffineSpec& spec, std::span<float> w_hat) {
+void fake_quant(std::span<const float> w, std::span<const float> scales, std::span<const float> zero_points,
+                std::int64_t n, std::int64_t k, const AffineSpec& spec, std::span<float> w_hat) {
   check_sizes(w.size(), scales.size(), n, k, spec);
   CRUMB_CHECK(w_hat.size() == w.size() && zero_points.size() == scales.size());
   const auto group = static_cast<std::size_t>(spec.group_of(k));
@@ -83,9 +90,10 @@ void fake_quant(std::span<const float> w, std::span<const float> scales, std::sp
   }
 }
 
-void fake_quant_backward(std::span<const float> w, std::span<const float> scales, std::span<const float> zero_points,
-                         std::span<const float> grad_w_hat, std::int64_t n, std::int64_t k, const AffineSpec& spec,
-                         std::span<float> grad_w, std::span<float> grad_scales, std::span<float> grad_zero_points) {
+void fake_quant_backward(std::span<const float> w, std::span<const float> scales,
+                         std::span<const float> zero_points, std::span<const float> grad_w_hat,
+                         std::int64_t n, std::int64_t k, const AffineSpec& spec, std::span<float> grad_w,
+                         std::span<float> grad_scales, std::span<float> grad_zero_points) {
   check_sizes(w.size(), scales.size(), n, k, spec);
   const auto group = static_cast<std::size_t>(spec.group_of(k));
   const auto max_code = static_cast<float>(spec.max_code());

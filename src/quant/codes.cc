@@ -27,15 +27,15 @@ std::int64_t packed_words(std::int64_t count, int bits, WordLayout layout) {
   return (count + per_word - 1) / per_word;
 }
 
-void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t count, int bits, WordLayout layout,
-                std::uint32_t* words, std::int64_t word_stride) {
+void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t count, int bits,
+                WordLayout layout, std::uint32_t* words, std::int64_t word_stride) {
   const std::int64_t word_count = packed_words(count, bits, layout);
   for (std::int64_t w = 0; w < word_count; ++w) words[w * word_stride] = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t code = codes[i * stride];
     if (code >> bits != 0) {
-      fail(ErrorKind::kInvalidArgument, "quant.pack_codes", "code ", code, " at index ", i, " does not fit in ", bits,
-           " bits; expected 0 to ", (1 << bits) - 1);
+      fail(ErrorKind::kInvalidArgument, "quant.pack_codes", "code ", code, " at index ", i,
+           " does not fit in ", bits, " bits; expected 0 to ", (1 << bits) - 1);
     }
     const Place place = place_of(i, bits, layout);
     words[place.word * word_stride] |= code << place.bit;
@@ -43,8 +43,8 @@ void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t cou
   }
 }
 
-void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int64_t count, int bits, WordLayout layout,
-                  std::uint8_t* codes, std::int64_t stride) {
+void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int64_t count, int bits,
+                  WordLayout layout, std::uint8_t* codes, std::int64_t stride) {
   const std::uint32_t mask = (1u << bits) - 1;
   for (std::int64_t i = 0; i < count; ++i) {
     const Place place = place_of(i, bits, layout);

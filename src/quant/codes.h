@@ -7,19 +7,20 @@
 namespace crumb::quant {
 
 /// kDense: a little-endian bit stream, 32 codes in `bits` words (GPTQ, compressed-tensors, MLX).
-/// kPadded: floor(32 / bits) codes a word, no code crosses a word, the rest of the word is zero (EfficientQAT; 3 bits: 10 a word).
+/// kPadded: floor(32 / bits) codes a word, no code crosses a word, the rest of the word is zero
+/// (EfficientQAT; 3 bits: 10 a word).
 enum class WordLayout { kDense, kPadded };
 
 /// Words that `count` codes take: kDense ceil(count * bits / 32), kPadded ceil(count / floor(32 / bits)).
 std::int64_t packed_words(std::int64_t count, int bits, WordLayout layout);
 
-/// Packs `count` codes read at codes[0], codes[stride], … into words[0], words[word_stride], …; unused bits are zero.
-/// Throws InvalidArgument when a code is above 2^bits - 1: a packer does not mask.
-void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t count, int bits, WordLayout layout,
-                std::uint32_t* words, std::int64_t word_stride);
+/// Packs `count` codes read at codes[0], codes[stride], … into words[0], words[word_stride], …; unused bits
+/// are zero. Throws InvalidArgument when a code is above 2^bits - 1: a packer does not mask.
+void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t count, int bits,
+                WordLayout layout, std::uint32_t* words, std::int64_t word_stride);
 
 /// The inverse.
-void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int64_t count, int bits, WordLayout layout,
-                  std::uint8_t* codes, std::int64_t stride);
+void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int64_t count, int bits,
+                  WordLayout layout, std::uint8_t* codes, std::int64_t stride);
 
 }  // namespace crumb::quant

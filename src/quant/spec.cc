@@ -4,17 +4,21 @@
 
 namespace crumb::quant {
 
-std::string_view to_string(Grid grid) noexcept { return grid == Grid::kAsym ? "asym" : "signed-sym"; }
+std::string_view to_string(Grid grid) noexcept {
+  return grid == Grid::kAsym ? "asym" : "signed-sym";
+}
 
 Grid parse_grid(std::string_view text) {
   if (text == "asym") return Grid::kAsym;
   if (text == "signed-sym") return Grid::kSignedSym;
-  fail(ErrorKind::kInvalidArgument, "quant.parse_grid", "grid '", text, "': unknown; expected asym or signed-sym");
+  fail(ErrorKind::kInvalidArgument, "quant.parse_grid", "grid '", text,
+       "': unknown; expected asym or signed-sym");
 }
 
 void check_spec(const AffineSpec& spec, std::int64_t k, std::string_view name) {
   if (spec.bits != 2 && spec.bits != 3 && spec.bits != 4 && spec.bits != 8) {
-    fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": bits is ", spec.bits, "; expected 2, 3, 4 or 8");
+    fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": bits is ", spec.bits,
+         "; expected 2, 3, 4 or 8");
   }
   if (spec.group_size != -1 && spec.group_size <= 0) {
     fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": group_size is ", spec.group_size,
@@ -25,8 +29,9 @@ void check_spec(const AffineSpec& spec, std::int64_t k, std::string_view name) {
     for (const std::int64_t g : {32, 64, 128, 256}) {
       if (k % g == 0) fitting += cat(fitting.empty() ? "" : ", ", g);
     }
-    fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": group_size ", spec.group_size, " does not divide its ", k,
-         " inputs; choose one that does", fitting.empty() ? " or -1" : cat(", for example ", fitting, " or -1"));
+    fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": group_size ", spec.group_size,
+         " does not divide its ", k, " inputs; choose one that does",
+         fitting.empty() ? " or -1" : cat(", for example ", fitting, " or -1"));
   }
 }
 

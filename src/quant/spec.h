@@ -9,8 +9,8 @@ namespace crumb::quant {
 /// Which zero points a group may have.
 enum class Grid {
   kAsym,       // any integer in [0, 2^bits - 1]
-  kSignedSym,  // 2^(bits-1) - 1 or 2^(bits-1), scale > 0. Equal to z = 2^(bits-1) with a scale of either sign: every symmetric
-               // format can store it, and at 2 bits it costs nothing (docs/math.md, Q5)
+  kSignedSym,  // 2^(bits-1) - 1 or 2^(bits-1), scale > 0. Equal to z = 2^(bits-1) with a scale of either
+               // sign: every symmetric format can store it, and at 2 bits it costs nothing (docs/math.md, Q5)
 };
 
 std::string_view to_string(Grid grid) noexcept;

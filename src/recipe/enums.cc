@@ -17,9 +17,6 @@ std::string_view to_string(Precision value) noexcept {
 std::string_view to_string(E2eLoss value) noexcept {
   return word_of(value);
 }
-std::string_view to_string(Teacher value) noexcept {
-  return word_of(value);
-}
 std::string_view to_string(ScaleDtype value) noexcept {
   return word_of(value);
 }

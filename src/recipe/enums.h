@@ -43,11 +43,6 @@ struct EnumWords<E2eLoss> {
                                       std::pair{E2eLoss::kKl, std::string_view("kl")}};
 };
 template <>
-struct EnumWords<Teacher> {
-  static constexpr std::array kAll = {std::pair{Teacher::kRecompute, std::string_view("recompute")},
-                                      std::pair{Teacher::kTopK, std::string_view("topk")}};
-};
-template <>
 struct EnumWords<ScaleDtype> {
   static constexpr std::array kAll = {std::pair{ScaleDtype::kF16, std::string_view("f16")}};
 };

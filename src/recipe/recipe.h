@@ -19,7 +19,6 @@ enum class Selection { kRandomDocuments, kSequential, kShuffledChunks };  // as 
 enum class StoreDtype { kF32, kBF16 };
 enum class Precision { kAuto, kF32, kBF16 };
 enum class E2eLoss { kCrossEntropy, kKl };
-enum class Teacher { kRecompute, kTopK };
 enum class ScaleDtype { kF16 };
 
 /// What is known about a recipe's result and cost; words only, no behavior.
@@ -88,8 +87,6 @@ struct E2eQp {
   double weight_decay = 0;
   double max_grad_norm = 0.3;  // 0: no clipping
   E2eLoss loss = E2eLoss::kKl;
-  Teacher teacher = Teacher::kRecompute;  // kl only: recompute the full-precision logits, or keep the top_k of each position
-  std::int64_t top_k = 256;
   Precision precision = Precision::kAuto;
 
   /// Optimizer steps after `steps == 0` is resolved.
@@ -153,7 +150,6 @@ std::string_view to_string(Selection value) noexcept;              // "random_do
 std::string_view to_string(StoreDtype value) noexcept;             // "f32", "bf16"
 std::string_view to_string(Precision value) noexcept;              // "auto", "f32", "bf16"
 std::string_view to_string(E2eLoss value) noexcept;                // "ce", "kl"
-std::string_view to_string(Teacher value) noexcept;                // "recompute", "topk"
 std::string_view to_string(ScaleDtype value) noexcept;             // "f16"
 
 }  // namespace crumb::recipe

@@ -150,9 +150,6 @@ std::vector<Field> make_fields() {
                      "global gradient norm above which it is scaled down; 0: never"));
   f.push_back(choice("e2e_qp.loss", &R::e2e_qp, &E2eQp::loss,
                      "ce: next-token cross-entropy; kl: divergence from the full-precision model"));
-  f.push_back(choice("e2e_qp.teacher", &R::e2e_qp, &E2eQp::teacher,
-                     "kl only: recompute the teacher's logits, or keep its top_k per token"));
-  f.push_back(number("e2e_qp.top_k", &R::e2e_qp, &E2eQp::top_k, 1, 1 << 24, "teacher logits kept per token"));
   f.push_back(
       choice("e2e_qp.precision", &R::e2e_qp, &E2eQp::precision, "of matrix products, as block_ap.precision"));
 

@@ -18,7 +18,8 @@ TEST(ActivationStore, HoldsMassiveActivationsInEveryDtype) {
     store.write(1, x);
     const at::Tensor y = store.read(1, 2);
     EXPECT_EQ(y.scalar_type(), at::kFloat);
-    EXPECT_LE(((y - x).abs() / (x.abs() + 1e-6)).max().item<double>(), dtype == StoreDtype::kF32 ? 0 : 0x1p-8);
+    EXPECT_LE(((y - x).abs() / (x.abs() + 1e-6)).max().item<double>(),
+              dtype == StoreDtype::kF32 ? 0 : 0x1p-8);
   }
 }
 
@@ -42,7 +43,8 @@ TEST(ActivationStore, SaysWhenTheFolderOrTheSpaceIsMissing) {
   });
   const test::TempDir folder;
   test::expect_error(ErrorKind::kIo, {"calib.activation_store", "cannot reserve"}, [&] {
-    ActivationStore store(1 << 20, 1 << 14, 1 << 12, {.directory = folder.path(), .ram_limit_bytes = 1});  // 256 TiB
+    ActivationStore store(1 << 20, 1 << 14, 1 << 12,
+                          {.directory = folder.path(), .ram_limit_bytes = 1});  // 256 TiB
   });
 }
 

@@ -36,7 +36,8 @@ void expect_same_config(const model::ModelConfig& found, const model::ModelConfi
   EXPECT_EQ(found.bos_token_id, expected.bos_token_id);
   EXPECT_EQ(found.eos_token_ids, expected.eos_token_ids);
   EXPECT_EQ(model::rope_frequencies(found).inv_freq, model::rope_frequencies(expected).inv_freq);
-  EXPECT_EQ(model::rope_frequencies(found).attention_scaling, model::rope_frequencies(expected).attention_scaling);
+  EXPECT_EQ(model::rope_frequencies(found).attention_scaling,
+            model::rope_frequencies(expected).attention_scaling);
 }
 
 std::vector<TinyModel> models() {
@@ -84,7 +85,12 @@ TEST(GgufCheckpoint, ReadsLlama3ScalingFromTheDivisorsOfTheFile) {
   TinyModel m;
   m.head_dim = 64;
   m.changes = {{"rope_theta", 500000.0},
-               {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 32.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}}}};
+               {"rope_scaling",
+                {{"rope_type", "llama3"},
+                 {"factor", 32.0},
+                 {"low_freq_factor", 1.0},
+                 {"high_freq_factor", 4.0},
+                 {"original_max_position_embeddings", 8192}}}};
   const test::TempDir folder;
   const TinyTensors tensors = test::tiny_tensors(m);
   test::write_tiny_model(folder / "hf", m, tensors);
@@ -92,7 +98,9 @@ TEST(GgufCheckpoint, ReadsLlama3ScalingFromTheDivisorsOfTheFile) {
   std::vector<float> divisors;  // by the formula in its own words, not through rope_frequencies
   for (int i = 0; i < 32; ++i) {
     const double wavelength = 2 * M_PI * std::pow(500000.0, i / 32.0), t = (8192 / wavelength - 1) / 3;
-    divisors.push_back(static_cast<float>(wavelength < 2048 ? 1.0 : wavelength > 8192 ? 32.0 : 1 / ((1 - t) / 32 + t)));
+    divisors.push_back(static_cast<float>(wavelength < 2048   ? 1.0
+                                          : wavelength > 8192 ? 32.0
+                                                              : 1 / ((1 - t) / 32 + t)));
   }
   const auto write = [&](const std::string& name, const std::vector<float>& values) {
     auto metadata = test::tiny_gguf_metadata(m);
@@ -100,28 +108,37 @@ TEST(GgufCheckpoint, ReadsLlama3ScalingFromTheDivisorsOfTheFile) {
       if (key == "llama.rope.freq_base") value = 500000.0;
     }
     auto stored = test::tiny_gguf_tensors(m, tensors);
-    stored.push_back({"rope_freqs.weight", {static_cast<std::int64_t>(values.size())}, test::kGgufF32, io::convert_from_f32(values, DType::kF32)});
+    stored.push_back({"rope_freqs.weight",
+                      {static_cast<std::int64_t>(values.size())},
+                      test::kGgufF32,
+                      io::convert_from_f32(values, DType::kF32)});
     io::write_gguf(folder / name, metadata, stored);
   };
   write("good.gguf", divisors);
   expect_same_config(Checkpoint::open(folder / "good.gguf")->config(), hf->config());
   divisors[15] *= 1.01f;
   write("other.gguf", divisors);
-  expect_error(ErrorKind::kUnsupported, {"other.gguf", "rope_freqs.weight"}, [&] { Checkpoint::open(folder / "other.gguf"); });
+  expect_error(ErrorKind::kUnsupported, {"other.gguf", "rope_freqs.weight"},
+               [&] { Checkpoint::open(folder / "other.gguf"); });
   write("short.gguf", std::vector<float>(16, 1.0f));
-  expect_error(ErrorKind::kCorrupt, {"rope_freqs.weight", "[16]", "32"}, [&] { Checkpoint::open(folder / "short.gguf"); });
+  expect_error(ErrorKind::kCorrupt, {"rope_freqs.weight", "[16]", "32"},
+               [&] { Checkpoint::open(folder / "short.gguf"); });
 }
 
 TEST(GgufCheckpoint, ReadsLinearAndYarnScaling) {
   for (const char* type : {"linear", "yarn"}) {
     TinyModel m;
-    m.changes["rope_scaling"] = {{"rope_type", type}, {"factor", 2.5}, {"original_max_position_embeddings", 128}};
+    m.changes["rope_scaling"] = {
+        {"rope_type", type}, {"factor", 2.5}, {"original_max_position_embeddings", 128}};
     const test::TempDir folder;
     const TinyTensors tensors = test::tiny_tensors(m);
     test::write_tiny_model(folder / "hf", m, tensors);
     test::write_tiny_gguf(folder / "m.gguf", m, tensors, test::kGgufF32,
-                          {{"llama.rope.scaling.type", std::string(type)}, {"llama.rope.scaling.factor", 2.5}, {"llama.rope.scaling.original_context_length", std::uint64_t{128}}});
-    expect_same_config(Checkpoint::open(folder / "m.gguf")->config(), Checkpoint::open(folder / "hf")->config());
+                          {{"llama.rope.scaling.type", std::string(type)},
+                           {"llama.rope.scaling.factor", 2.5},
+                           {"llama.rope.scaling.original_context_length", std::uint64_t{128}}});
+    expect_same_config(Checkpoint::open(folder / "m.gguf")->config(),
+                       Checkpoint::open(folder / "hf")->config());
   }
 }
 
@@ -138,7 +155,8 @@ TEST(GgufCheckpoint, IsFoundInAFolderThatHoldsOneFile) {
 
 TEST(GgufCheckpoint, StopsGenerationAtTheEndOfATurnToo) {
   const test::TempDir folder;
-  test::write_tiny_gguf(folder / "m.gguf", {}, test::tiny_tensors(), test::kGgufF32, {{"tokenizer.ggml.eot_token_id", std::uint64_t{9}}});
+  test::write_tiny_gguf(folder / "m.gguf", {}, test::tiny_tensors(), test::kGgufF32,
+                        {{"tokenizer.ggml.eot_token_id", std::uint64_t{9}}});
   EXPECT_EQ(Checkpoint::open(folder / "m.gguf")->config().eos_token_ids, (std::vector<std::int64_t>{257, 9}));
 }
 
@@ -150,41 +168,54 @@ TEST(GgufCheckpoint, RefusesVariantsThatItWouldReadWrongly) {
     Checkpoint::open(folder / "m.gguf");
   };
   EXPECT_NO_THROW(with("llama.expert_count", std::uint64_t{0}));
-  expect_error(ErrorKind::kUnsupported, {"m.gguf", "rope.dimension_count", "8", "16"}, [&] { with("llama.rope.dimension_count", std::uint64_t{8}); });
-  expect_error(ErrorKind::kUnsupported, {"value_length", "8"}, [&] { with("llama.attention.value_length", std::uint64_t{8}); });
-  expect_error(ErrorKind::kUnsupported, {"expert_count", "8"}, [&] { with("llama.expert_count", std::uint64_t{8}); });
-  expect_error(ErrorKind::kUnsupported, {"sliding_window", "64"}, [&] { with("llama.attention.sliding_window", std::uint64_t{64}); });
-  expect_error(ErrorKind::kUnsupported, {"rope.scaling.type", "longrope"}, [&] { with("llama.rope.scaling.type", std::string("longrope")); });
+  expect_error(ErrorKind::kUnsupported, {"m.gguf", "rope.dimension_count", "8", "16"},
+               [&] { with("llama.rope.dimension_count", std::uint64_t{8}); });
+  expect_error(ErrorKind::kUnsupported, {"value_length", "8"},
+               [&] { with("llama.attention.value_length", std::uint64_t{8}); });
+  expect_error(ErrorKind::kUnsupported, {"expert_count", "8"},
+               [&] { with("llama.expert_count", std::uint64_t{8}); });
+  expect_error(ErrorKind::kUnsupported, {"sliding_window", "64"},
+               [&] { with("llama.attention.sliding_window", std::uint64_t{64}); });
+  expect_error(ErrorKind::kUnsupported, {"rope.scaling.type", "longrope"},
+               [&] { with("llama.rope.scaling.type", std::string("longrope")); });
   expect_error(ErrorKind::kUnsupported, {"scale_linear", "4"}, [&] { with("llama.rope.scale_linear", 4.0); });
   expect_error(ErrorKind::kUnsupported, {"split"}, [&] { with("split.count", std::uint64_t{2}); });
-  expect_error(ErrorKind::kUnsupported, {"'gemma2'", "llama"}, [&] { with("general.architecture", std::string("gemma2")); });
-  expect_error(ErrorKind::kCorrupt, {"layer_norm_rms_epsilon", "inf"},
-               [&] { with("llama.attention.layer_norm_rms_epsilon", std::numeric_limits<double>::infinity()); });
+  expect_error(ErrorKind::kUnsupported, {"'gemma2'", "llama"},
+               [&] { with("general.architecture", std::string("gemma2")); });
+  expect_error(ErrorKind::kCorrupt, {"layer_norm_rms_epsilon", "inf"}, [&] {
+    with("llama.attention.layer_norm_rms_epsilon", std::numeric_limits<double>::infinity());
+  });
 }
 
 TEST(GgufCheckpoint, NamesTensorsThatAreMissingUnknownOrNotFinite) {
   const test::TempDir folder;
-  const auto write = [&](const std::string& name, const TinyTensors& tensors) { test::write_tiny_gguf(folder / name, {}, tensors); };
+  const auto write = [&](const std::string& name, const TinyTensors& tensors) {
+    test::write_tiny_gguf(folder / name, {}, tensors);
+  };
   TinyTensors tensors = test::tiny_tensors();
   tensors.erase("model.layers.1.mlp.up_proj.weight");
   write("missing.gguf", tensors);
-  expect_error(ErrorKind::kNotFound, {"missing.gguf", "model.layers.1.mlp.up_proj.weight"}, [&] { Checkpoint::open(folder / "missing.gguf"); });
+  expect_error(ErrorKind::kNotFound, {"missing.gguf", "model.layers.1.mlp.up_proj.weight"},
+               [&] { Checkpoint::open(folder / "missing.gguf"); });
 
   tensors = test::tiny_tensors();
   tensors["blk.0.attn_sinks.weight"] = {{16}, std::vector<float>(16)};
   write("unknown.gguf", tensors);
-  expect_error(ErrorKind::kUnsupported, {"blk.0.attn_sinks.weight", "llama"}, [&] { Checkpoint::open(folder / "unknown.gguf"); });
+  expect_error(ErrorKind::kUnsupported, {"blk.0.attn_sinks.weight", "llama"},
+               [&] { Checkpoint::open(folder / "unknown.gguf"); });
 
   tensors = test::tiny_tensors();
   tensors.at("model.norm.weight").values[5] = std::numeric_limits<float>::infinity();
   write("infinite.gguf", tensors);
   const auto checkpoint = Checkpoint::open(folder / "infinite.gguf");
-  expect_error(ErrorKind::kNumerics, {"model.norm.weight", "index 5"}, [&] { checkpoint->read_f32("model.norm.weight"); });
+  expect_error(ErrorKind::kNumerics, {"model.norm.weight", "index 5"},
+               [&] { checkpoint->read_f32("model.norm.weight"); });
 
   tensors = test::tiny_tensors();
   tensors.erase("model.embed_tokens.weight");
   write("headless.gguf", tensors);
-  expect_error(ErrorKind::kNotFound, {"token_embd.weight"}, [&] { Checkpoint::open(folder / "headless.gguf"); });
+  expect_error(ErrorKind::kNotFound, {"token_embd.weight"},
+               [&] { Checkpoint::open(folder / "headless.gguf"); });
 }
 
 }  // namespace

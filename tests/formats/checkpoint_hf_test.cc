@@ -58,7 +58,8 @@ TEST_P(StoredDtype, GivesTheSameValuesInOneFileAndInShards) {
     expect_same_tensors(*checkpoint, tensors);
     EXPECT_EQ(checkpoint->kind(), CheckpointKind::kHuggingFace);
     EXPECT_EQ(checkpoint->float_dtype(kUp), GetParam());
-    EXPECT_EQ(checkpoint->describe().find("shards") != std::string::npos, shard_bytes > 0) << checkpoint->describe();
+    EXPECT_EQ(checkpoint->describe().find("shards") != std::string::npos, shard_bytes > 0)
+        << checkpoint->describe();
     std::int64_t elements = 0;
     for (const auto& [name, tensor] : tensors) elements += static_cast<std::int64_t>(tensor.values.size());
     EXPECT_EQ(checkpoint->tensor_bytes(), elements * size_bytes(GetParam()));
@@ -98,25 +99,34 @@ TEST(HfCheckpoint, KeepsTheConfigurationVerbatimAndListsCompanions) {
   std::vector<std::string> names;
   for (const fs::path& file : checkpoint->companion_files()) names.push_back(file.filename().string());
   std::sort(names.begin(), names.end());
-  EXPECT_EQ(names, (std::vector<std::string>{"generation_config.json", "tokenizer.json", "tokenizer_config.json"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"generation_config.json", "tokenizer.json", "tokenizer_config.json"}));
 }
 
 TEST(HfCheckpoint, NamesTheTensorThatIsMissingOrHasAnotherShape) {
-  expect_error(ErrorKind::kNotFound, {kUp, "[128, 64]"}, [] { open_changed([](TinyModel&, TinyTensors& t) { t.erase(kUp); }); });
-  expect_error(ErrorKind::kNotFound, {"lm_head.weight"}, [] { open_changed([](TinyModel&, TinyTensors& t) { t.erase("lm_head.weight"); }); });
-  expect_error(ErrorKind::kCorrupt, {kUp, "[64, 128]", "[128, 64]"},
-               [] { open_changed([](TinyModel&, TinyTensors& t) { std::swap(t.at(kUp).shape[0], t.at(kUp).shape[1]); }); });
-  expect_error(ErrorKind::kNotFound, {"model.layers.2."}, [] { open_changed([](TinyModel& m, TinyTensors&) { m.changes["num_hidden_layers"] = 2147483647; }); });
+  expect_error(ErrorKind::kNotFound, {kUp, "[128, 64]"},
+               [] { open_changed([](TinyModel&, TinyTensors& t) { t.erase(kUp); }); });
+  expect_error(ErrorKind::kNotFound, {"lm_head.weight"},
+               [] { open_changed([](TinyModel&, TinyTensors& t) { t.erase("lm_head.weight"); }); });
+  expect_error(ErrorKind::kCorrupt, {kUp, "[64, 128]", "[128, 64]"}, [] {
+    open_changed([](TinyModel&, TinyTensors& t) { std::swap(t.at(kUp).shape[0], t.at(kUp).shape[1]); });
+  });
+  expect_error(ErrorKind::kNotFound, {"model.layers.2."}, [] {
+    open_changed([](TinyModel& m, TinyTensors&) { m.changes["num_hidden_layers"] = 2147483647; });
+  });
 }
 
-// A bias that config.json does not mention would be left out of the model, or of the quantized copy, in silence.
+// A bias that config.json does not mention would be left out of the model, or of the quantized copy, in
+// silence.
 TEST(HfCheckpoint, RefusesTensorsThatTheConfigurationDoesNotHave) {
   TinyModel biased;
   biased.qkv_bias = true;
-  expect_error(ErrorKind::kCorrupt, {"model.layers.0.self_attn.q_proj.bias", "llama"}, [&] { open_changed([](TinyModel&, TinyTensors&) {}, biased); });
+  expect_error(ErrorKind::kCorrupt, {"model.layers.0.self_attn.q_proj.bias", "llama"},
+               [&] { open_changed([](TinyModel&, TinyTensors&) {}, biased); });
   TinyModel normed;
   normed.qk_norm = true;
-  expect_error(ErrorKind::kCorrupt, {"q_norm.weight"}, [&] { open_changed([](TinyModel&, TinyTensors&) {}, normed); });
+  expect_error(ErrorKind::kCorrupt, {"q_norm.weight"},
+               [&] { open_changed([](TinyModel&, TinyTensors&) {}, normed); });
   expect_error(ErrorKind::kCorrupt, {"model.layers.1.", "num_hidden_layers is 1"},
                [] { open_changed([](TinyModel& m, TinyTensors&) { m.changes["num_hidden_layers"] = 1; }); });
   EXPECT_NO_THROW(open_changed(
@@ -141,12 +151,16 @@ TEST(HfCheckpoint, NamesTheTensorAndIndexOfANan) {
 
 class ShardedFolder : public ::testing::Test {
  protected:
-  void SetUp() override { test::write_tiny_model(folder_.path(), {}, test::tiny_tensors(), DType::kF32, 40'000); }
+  void SetUp() override {
+    test::write_tiny_model(folder_.path(), {}, test::tiny_tensors(), DType::kF32, 40'000);
+  }
   ordered_json index() const {
     std::ifstream file(folder_ / "model.safetensors.index.json");
     return ordered_json::parse(file);
   }
-  void write_index(const ordered_json& index) const { std::ofstream(folder_ / "model.safetensors.index.json") << index; }
+  void write_index(const ordered_json& index) const {
+    std::ofstream(folder_ / "model.safetensors.index.json") << index;
+  }
   test::TempDir folder_;
 };
 
@@ -165,11 +179,15 @@ TEST_F(ShardedFolder, RefusesATruncatedShard) {
 TEST_F(ShardedFolder, RefusesAnIndexThatIsWrong) {
   const ordered_json good = index();
   ordered_json wrong = good;
-  wrong["weight_map"]["model.norm.weight"] = good["weight_map"][kUp] == good["weight_map"]["model.norm.weight"] ? good["weight_map"]["model.embed_tokens.weight"]
-                                                                                                             : good["weight_map"][kUp];
+  wrong["weight_map"]["model.norm.weight"] =
+      good["weight_map"][kUp] == good["weight_map"]["model.norm.weight"]
+          ? good["weight_map"]["model.embed_tokens.weight"]
+          : good["weight_map"][kUp];
   write_index(wrong);
-  expect_error(ErrorKind::kCorrupt, {"model.norm.weight", "is not in it"}, [&] { Checkpoint::open(folder_.path()); });
-  for (const char* name : {"../model.safetensors", "/etc/passwd", "..", "sub\\model.safetensors", "weights.bin"}) {
+  expect_error(ErrorKind::kCorrupt, {"model.norm.weight", "is not in it"},
+               [&] { Checkpoint::open(folder_.path()); });
+  for (const char* name :
+       {"../model.safetensors", "/etc/passwd", "..", "sub\\model.safetensors", "weights.bin"}) {
     wrong = good;
     wrong["weight_map"][kUp] = name;
     write_index(wrong);
@@ -188,18 +206,23 @@ TEST(HfCheckpoint, SaysWhatAFolderWithoutSafetensorsHolds) {
   fs::remove(folder / "model.safetensors");
   expect_error(ErrorKind::kNotFound, {"no weights"}, [&] { Checkpoint::open(folder.path()); });
   std::ofstream(folder / "pytorch_model.bin") << "x";
-  expect_error(ErrorKind::kUnsupported, {"pytorch_model.bin", "pickle", "safetensors"}, [&] { Checkpoint::open(folder.path()); });
-  expect_error(ErrorKind::kUnsupported, {"tokenizer.json", ".gguf"}, [&] { Checkpoint::open(folder / "tokenizer.json"); });
+  expect_error(ErrorKind::kUnsupported, {"pytorch_model.bin", "pickle", "safetensors"},
+               [&] { Checkpoint::open(folder.path()); });
+  expect_error(ErrorKind::kUnsupported, {"tokenizer.json", ".gguf"},
+               [&] { Checkpoint::open(folder / "tokenizer.json"); });
   expect_error(ErrorKind::kNotFound, {"nowhere"}, [&] { Checkpoint::open(folder / "nowhere"); });
 }
 
 TEST(HfCheckpoint, RefusesOtherQuantizationMethodsByName) {
   for (const char* method : {"awq", "compressed-tensors", "bitsandbytes", "auto-round"}) {
     expect_error(ErrorKind::kUnsupported, {"config.json", method}, [&] {
-      open_changed([&](TinyModel& m, TinyTensors&) { m.changes["quantization_config"] = {{"quant_method", method}, {"bits", 4}}; });
+      open_changed([&](TinyModel& m, TinyTensors&) {
+        m.changes["quantization_config"] = {{"quant_method", method}, {"bits", 4}};
+      });
     });
   }
-  EXPECT_NO_THROW(open_changed([](TinyModel& m, TinyTensors&) { m.changes["quantization_config"] = nullptr; }));
+  EXPECT_NO_THROW(
+      open_changed([](TinyModel& m, TinyTensors&) { m.changes["quantization_config"] = nullptr; }));
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ template <class T>
 std::vector<T> transposed(const std::vector<T>& values, std::int64_t rows, std::int64_t columns) {
   std::vector<T> out(values.size());
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c) out[static_cast<std::size_t>(c * rows + r)] = values[static_cast<std::size_t>(r * columns + c)];
+    for (std::int64_t c = 0; c < columns; ++c)
+      out[static_cast<std::size_t>(c * rows + r)] = values[static_cast<std::size_t>(r * columns + c)];
   }
   return out;
 }
@@ -46,7 +47,8 @@ std::vector<std::uint32_t> words(const io::SafetensorsFile& file, const std::str
   return {values.begin(), values.end()};
 }
 
-quant::QuantizedLinear linear_of(const io::SafetensorsFile& file, const Case& c, const std::vector<std::uint8_t>& zeros) {
+quant::QuantizedLinear linear_of(const io::SafetensorsFile& file, const Case& c,
+                                 const std::vector<std::uint8_t>& zeros) {
   const std::vector<std::int64_t> shape = file.at(c.prefix + "codes").shape;
   const std::int64_t groups = file.at(c.prefix + "scales_in").shape[0];
   quant::QuantizedLinear linear;
@@ -61,7 +63,8 @@ quant::QuantizedLinear linear_of(const io::SafetensorsFile& file, const Case& c,
 
 TEST(EfficientQatPacking, EqualsTheAuthorsWordsBitForBit) {
   const auto files = test::golden_files("efficientqat", "packing");
-  if (files.empty()) GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
+  if (files.empty())
+    GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
   int checked = 0;
   for (const auto& path : files) {
     const io::SafetensorsFile file(path);
@@ -86,29 +89,39 @@ TEST(EfficientQatPacking, EqualsTheAuthorsWordsBitForBit) {
 
 TEST(EfficientQatPacking, ReadsTheAuthorsWordsBackToTheirCodes) {
   const auto files = test::golden_files("efficientqat", "packing");
-  if (files.empty()) GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
+  if (files.empty())
+    GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
   int checked = 0, products = 0;
   for (const auto& path : files) {
     const io::SafetensorsFile file(path);
     for (const Case& c : cases_of(file, false)) {
       SCOPED_TRACE(path.filename().string() + " " + c.prefix);
       const quant::QuantizedLinear expected = linear_of(file, c, file.read_u8(c.prefix + "zeros"));
-      const GptqTensors stored{expected.n, expected.k, words(file, c.prefix + "qweight"), words(file, c.prefix + "qzeros"),
-                               file.read_f32(c.prefix + "scales"), {}};
-      const auto linear = unpack_gptq(stored, expected.spec, quant::WordLayout::kPadded, GptqZeros::kV2, c.prefix);
+      const GptqTensors stored{expected.n,
+                               expected.k,
+                               words(file, c.prefix + "qweight"),
+                               words(file, c.prefix + "qzeros"),
+                               file.read_f32(c.prefix + "scales"),
+                               {}};
+      const auto linear =
+          unpack_gptq(stored, expected.spec, quant::WordLayout::kPadded, GptqZeros::kV2, c.prefix);
       EXPECT_EQ(linear.codes, expected.codes);
       EXPECT_EQ(linear.zero_points, expected.zero_points);
       EXPECT_EQ(linear.scales, expected.scales);
       ++checked;
       if (file.find(c.prefix + "y") == nullptr) continue;
-      // Their layer output in fp32 lies within the rounding of a K-term f32 dot product, K * 2^-24 * sum |w x|, of the f64 sum.
-      const std::vector<float> x = file.read_f32(c.prefix + "x"), y = file.read_f32(c.prefix + "y"), w = quant::dequantize(linear);
+      // Their layer output in fp32 lies within the rounding of a K-term f32 dot product, K * 2^-24 * sum |w
+      // x|, of the f64 sum.
+      const std::vector<float> x = file.read_f32(c.prefix + "x"), y = file.read_f32(c.prefix + "y"),
+                               w = quant::dequantize(linear);
       for (std::size_t i = 0; i < y.size(); ++i) {
-        const std::size_t row = i / static_cast<std::size_t>(linear.n), out = i % static_cast<std::size_t>(linear.n);
+        const std::size_t row = i / static_cast<std::size_t>(linear.n),
+                          out = i % static_cast<std::size_t>(linear.n);
         double sum = 0, magnitude = 0;
         for (std::int64_t k = 0; k < linear.k; ++k) {
-          const double term = static_cast<double>(x[row * static_cast<std::size_t>(linear.k) + static_cast<std::size_t>(k)]) *
-                              w[out * static_cast<std::size_t>(linear.k) + static_cast<std::size_t>(k)];
+          const double term =
+              static_cast<double>(x[row * static_cast<std::size_t>(linear.k) + static_cast<std::size_t>(k)]) *
+              w[out * static_cast<std::size_t>(linear.k) + static_cast<std::size_t>(k)];
           sum += term;
           magnitude += std::abs(term);
         }
@@ -121,10 +134,12 @@ TEST(EfficientQatPacking, ReadsTheAuthorsWordsBackToTheirCodes) {
   EXPECT_GT(products, 0);
 }
 
-// The authors' packer lets an unclamped zero point, and the codes computed with it, run over their neighbors' bits; ours must not.
+// The authors' packer lets an unclamped zero point, and the codes computed with it, run over their neighbors'
+// bits; ours must not.
 TEST(EfficientQatPacking, ClampsZeroPointsThatOverflowInTheAuthorsPacker) {
   const auto files = test::golden_files("efficientqat", "packing");
-  if (files.empty()) GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
+  if (files.empty())
+    GTEST_SKIP() << "golden/efficientqat/packing*.safetensors is not here (set CRUMB_SHARED)";
   int checked = 0;
   for (const auto& path : files) {
     const io::SafetensorsFile file(path);
@@ -133,8 +148,10 @@ TEST(EfficientQatPacking, ClampsZeroPointsThatOverflowInTheAuthorsPacker) {
       const std::vector<float> unclamped = file.read_f32(c.prefix + "zeros_true");
       const float max_code = static_cast<float>((1 << c.bits) - 1);
       std::vector<std::uint8_t> zeros;
-      for (const float z : unclamped) zeros.push_back(static_cast<std::uint8_t>(std::clamp(z, 0.0f, max_code)));
-      const quant::QuantizedLinear linear = linear_of(file, c, zeros);  // its codes are the true ones: the weight is (1 - clamp(z)) s
+      for (const float z : unclamped)
+        zeros.push_back(static_cast<std::uint8_t>(std::clamp(z, 0.0f, max_code)));
+      const quant::QuantizedLinear linear =
+          linear_of(file, c, zeros);  // its codes are the true ones: the weight is (1 - clamp(z)) s
       const GptqTensors packed = pack_gptq(linear, quant::WordLayout::kPadded);
       EXPECT_NE(packed.qzeros, words(file, c.prefix + "qzeros"));
       EXPECT_NE(packed.qweight, words(file, c.prefix + "qweight"));
@@ -148,7 +165,8 @@ TEST(EfficientQatPacking, ClampsZeroPointsThatOverflowInTheAuthorsPacker) {
         ++equal_columns;
       }
       EXPECT_GT(equal_columns, 0);
-      const auto back = unpack_gptq(packed, linear.spec, quant::WordLayout::kPadded, GptqZeros::kV2, c.prefix);
+      const auto back =
+          unpack_gptq(packed, linear.spec, quant::WordLayout::kPadded, GptqZeros::kV2, c.prefix);
       EXPECT_EQ(back.zero_points, linear.zero_points);
       EXPECT_EQ(back.codes, linear.codes);
       ++checked;

@@ -13,14 +13,17 @@ namespace {
 
 using quant::WordLayout;
 
-quant::QuantizedLinear random_linear(std::int64_t n, std::int64_t k, quant::AffineSpec spec, int lowest_zero = 0) {
+quant::QuantizedLinear random_linear(std::int64_t n, std::int64_t k, quant::AffineSpec spec,
+                                     int lowest_zero = 0) {
   SplitMix64 rng(17);
   quant::QuantizedLinear linear{n, k, spec, {}, {}, {}};
   const auto levels = static_cast<std::uint64_t>(spec.max_code() + 1);
-  for (std::int64_t i = 0; i < n * k; ++i) linear.codes.push_back(static_cast<std::uint8_t>(rng.next() % levels));
+  for (std::int64_t i = 0; i < n * k; ++i)
+    linear.codes.push_back(static_cast<std::uint8_t>(rng.next() % levels));
   for (std::int64_t i = 0; i < n * spec.groups(k); ++i) {
     const std::uint64_t choices = levels - static_cast<std::uint64_t>(lowest_zero);
-    linear.zero_points.push_back(static_cast<std::uint8_t>(static_cast<std::uint64_t>(lowest_zero) + rng.next() % choices));
+    linear.zero_points.push_back(
+        static_cast<std::uint8_t>(static_cast<std::uint64_t>(lowest_zero) + rng.next() % choices));
     linear.scales.push_back(round_to_f16(static_cast<float>(rng.uniform() - 0.5)));
   }
   return linear;
@@ -31,8 +34,10 @@ TEST(PackGptq, RoundTripsEveryWidthLayoutAndZeroConvention) {
     for (const std::int64_t group : {32, 96, -1}) {
       for (const WordLayout layout : {WordLayout::kDense, WordLayout::kPadded}) {
         for (const GptqZeros zeros : {GptqZeros::kV1, GptqZeros::kV2}) {
-          const auto linear = random_linear(64, 96, {bits, group, quant::Grid::kAsym}, zeros == GptqZeros::kV1 ? 1 : 0);
-          const auto back = unpack_gptq(pack_gptq(linear, layout, zeros), linear.spec, layout, zeros, "layer");
+          const auto linear =
+              random_linear(64, 96, {bits, group, quant::Grid::kAsym}, zeros == GptqZeros::kV1 ? 1 : 0);
+          const auto back =
+              unpack_gptq(pack_gptq(linear, layout, zeros), linear.spec, layout, zeros, "layer");
           EXPECT_EQ(back.codes, linear.codes) << bits << " " << group;
           EXPECT_EQ(back.zero_points, linear.zero_points);
           EXPECT_EQ(back.scales, linear.scales);
@@ -54,16 +59,19 @@ TEST(PackGptq, KeepsThreeBitLayoutsApart) {
     return words;
   };
   EXPECT_EQ(column(pack_gptq(linear)), (std::vector<std::uint32_t>{0x88FAC688, 0xC688FAC6, 0xFAC688FA}));
-  EXPECT_EQ(column(pack_gptq(linear, WordLayout::kPadded)), (std::vector<std::uint32_t>{0x08FAC688, 0x1A23EB1A, 0x2C688FAC, 0x3E}));
+  EXPECT_EQ(column(pack_gptq(linear, WordLayout::kPadded)),
+            (std::vector<std::uint32_t>{0x08FAC688, 0x1A23EB1A, 0x2C688FAC, 0x3E}));
   EXPECT_EQ(pack_gptq(linear).qzeros, (std::vector<std::uint32_t>{0x1A3F58D1, 0xFD6347EB, 0x8D1FAC68}));
-  EXPECT_EQ(pack_gptq(linear, WordLayout::kDense, GptqZeros::kV1).qzeros, (std::vector<std::uint32_t>{0xD11AC688, 0x6B1A2358, 0x688D6344}));
+  EXPECT_EQ(pack_gptq(linear, WordLayout::kDense, GptqZeros::kV1).qzeros,
+            (std::vector<std::uint32_t>{0xD11AC688, 0x6B1A2358, 0x688D6344}));
 }
 
 TEST(PackGptq, RefusesZeroPointZeroInV1) {
   auto linear = random_linear(32, 32, {4, 32, quant::Grid::kAsym}, 1);
   EXPECT_NO_THROW(pack_gptq(linear, WordLayout::kDense, GptqZeros::kV1));
   linear.zero_points[5] = 0;
-  test::expect_error(ErrorKind::kInvalidArgument, {"v1", "zero point"}, [&] { pack_gptq(linear, WordLayout::kDense, GptqZeros::kV1); });
+  test::expect_error(ErrorKind::kInvalidArgument, {"v1", "zero point"},
+                     [&] { pack_gptq(linear, WordLayout::kDense, GptqZeros::kV1); });
 }
 
 TEST(PackGptq, RefusesDenseShapesThatLeaveAWordPartlyFilled) {
@@ -79,40 +87,48 @@ TEST(UnpackGptq, ReadsAMissingGroupIndexAsPlainGroupsAndRefusesActOrder) {
   test::expect_error(ErrorKind::kUnsupported, {"layer", "g_idx[0]"},
                      [&] { unpack_gptq(tensors, linear.spec, WordLayout::kDense, GptqZeros::kV2, "layer"); });
   tensors.g_idx.clear();
-  EXPECT_EQ(unpack_gptq(tensors, linear.spec, WordLayout::kDense, GptqZeros::kV2, "layer").codes, linear.codes);
+  EXPECT_EQ(unpack_gptq(tensors, linear.spec, WordLayout::kDense, GptqZeros::kV2, "layer").codes,
+            linear.codes);
 }
 
 TEST(UnpackGptq, RefusesSizesThatContradictTheConfiguration) {
   const auto linear = random_linear(32, 64, {4, 32, quant::Grid::kAsym});
   const GptqTensors tensors = pack_gptq(linear);
-  const auto with = [&](quant::AffineSpec spec) { unpack_gptq(tensors, spec, WordLayout::kDense, GptqZeros::kV2, "layer"); };
+  const auto with = [&](quant::AffineSpec spec) {
+    unpack_gptq(tensors, spec, WordLayout::kDense, GptqZeros::kV2, "layer");
+  };
   test::expect_error(ErrorKind::kCorrupt, {"layer", "qweight"}, [&] { with({2, 32, quant::Grid::kAsym}); });
   test::expect_error(ErrorKind::kCorrupt, {"layer", "qzeros"}, [&] { with({4, 64, quant::Grid::kAsym}); });
 }
 
 TEST(UnpackGptq, RefusesAnOverflowedV1ZeroPoint) {
-  const auto linear = random_linear(32, 32, {2, 32, quant::Grid::kAsym}, 3);  // all stored fields are 3 under v2
-  test::expect_error(ErrorKind::kCorrupt, {"layer", "v1"},
-                     [&] { unpack_gptq(pack_gptq(linear), linear.spec, WordLayout::kDense, GptqZeros::kV1, "layer"); });
+  const auto linear =
+      random_linear(32, 32, {2, 32, quant::Grid::kAsym}, 3);  // all stored fields are 3 under v2
+  test::expect_error(ErrorKind::kCorrupt, {"layer", "v1"}, [&] {
+    unpack_gptq(pack_gptq(linear), linear.spec, WordLayout::kDense, GptqZeros::kV1, "layer");
+  });
 }
 
 TEST(GptqTensorsToWrite, RefusesScalesThatBinary16CannotHold) {
   auto linear = random_linear(32, 32, {2, 32, quant::Grid::kAsym});
   EXPECT_EQ(gptq_tensors_to_write("layer", linear).size(), 4u);
   linear.scales[3] = 0.1f;
-  test::expect_error(ErrorKind::kInvalidArgument, {"layer", "scale 3", "binary16"}, [&] { gptq_tensors_to_write("layer", linear); });
+  test::expect_error(ErrorKind::kInvalidArgument, {"layer", "scale 3", "binary16"},
+                     [&] { gptq_tensors_to_write("layer", linear); });
 }
 
 TEST(GptqTensorsToWrite, ProducesTheBytesThatTheEstimatePromises) {
   const auto linear = random_linear(64, 96, {3, 32, quant::Grid::kAsym});
   std::int64_t bytes = 0;
-  for (const auto& tensor : gptq_tensors_to_write("layer", linear)) bytes += static_cast<std::int64_t>(tensor.produce().size());
+  for (const auto& tensor : gptq_tensors_to_write("layer", linear))
+    bytes += static_cast<std::int64_t>(tensor.produce().size());
   EXPECT_EQ(bytes, gptq_bytes(64, 96, linear.spec));
 }
 
 TEST(GptqReader, ReadsBackItsOwnConfiguration) {
   const quant::AffineSpec spec{2, 64, quant::Grid::kSignedSym};
-  const GptqConfig config = parse_gptq_config(nlohmann::json::parse(gptq_quantization_config(spec).dump()), "config.json");
+  const GptqConfig config =
+      parse_gptq_config(nlohmann::json::parse(gptq_quantization_config(spec).dump()), "config.json");
   EXPECT_EQ(config.spec.bits, 2);
   EXPECT_EQ(config.spec.group_size, 64);
   EXPECT_EQ(config.spec.grid, quant::Grid::kSignedSym);
@@ -121,11 +137,13 @@ TEST(GptqReader, ReadsBackItsOwnConfiguration) {
 
 TEST(GptqReader, RejectsAmbiguousZeros) {
   const nlohmann::json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}};
-  test::expect_error(ErrorKind::kCorrupt, {"checkpoint_format", "gptq_v2"}, [&] { parse_gptq_config(config, "config.json"); });
+  test::expect_error(ErrorKind::kCorrupt, {"checkpoint_format", "gptq_v2"},
+                     [&] { parse_gptq_config(config, "config.json"); });
 }
 
 TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
-  const nlohmann::json good = nlohmann::json::parse(gptq_quantization_config({4, 32, quant::Grid::kAsym}).dump());
+  const nlohmann::json good =
+      nlohmann::json::parse(gptq_quantization_config({4, 32, quant::Grid::kAsym}).dump());
   const auto with = [&](const char* key, const nlohmann::json& value) {
     nlohmann::json changed = good;
     changed[key] = value;
@@ -134,7 +152,9 @@ TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
   EXPECT_NO_THROW(with("bits", 4));
   test::expect_error(ErrorKind::kUnsupported, {"desc_act"}, [&] { with("desc_act", true); });
   test::expect_error(ErrorKind::kUnsupported, {"awq"}, [&] { with("quant_method", "awq"); });
-  test::expect_error(ErrorKind::kUnsupported, {"dynamic"}, [&] { with("dynamic", {{"-:lm_head", nlohmann::json::object()}}); });
+  test::expect_error(ErrorKind::kUnsupported, {"dynamic"}, [&] {
+    with("dynamic", {{"-:lm_head", nlohmann::json::object()}});
+  });
   test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] { with("bits", 5); });
   test::expect_error(ErrorKind::kCorrupt, {"group_size"}, [&] { with("group_size", 0); });
 }

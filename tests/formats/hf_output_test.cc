@@ -24,7 +24,8 @@ using test::TinyTensors;
 namespace fs = std::filesystem;
 
 // Min-max with binary16 scales. Zero points of `signed-sym` are put on its grid.
-quant::QuantizedLinear rtn(const std::vector<float>& w, std::int64_t n, std::int64_t k, const quant::AffineSpec& spec) {
+quant::QuantizedLinear rtn(const std::vector<float>& w, std::int64_t n, std::int64_t k,
+                           const quant::AffineSpec& spec) {
   const auto groups = static_cast<std::size_t>(n * spec.groups(k));
   std::vector<float> scales(groups), zeros(groups);
   quant::init_minmax(w, n, k, spec, scales, zeros);
@@ -44,15 +45,19 @@ PackedBlock rtn_block(const Checkpoint& source, std::int64_t block, const quant:
   PackedBlock packed;
   for (const model::LinearRole role : model::kLinearRoles) {
     const auto [n, k] = model::linear_shape(source.config(), role);
-    packed.linears[static_cast<std::size_t>(role)] = rtn(source.read_f32(model::linear_name(block, role) + ".weight"), n, k, spec);
+    packed.linears[static_cast<std::size_t>(role)] =
+        rtn(source.read_f32(model::linear_name(block, role) + ".weight"), n, k, spec);
   }
   const std::string norm = "input_layernorm.weight";
   packed.floats[norm] = source.read_f32(model::block_prefix(block) + norm);
-  for (float& v : packed.floats[norm]) v *= 1.000001f;  // training moves norms to numbers that F16 cannot hold
+  for (float& v : packed.floats[norm])
+    v *= 1.000001f;  // training moves norms to numbers that F16 cannot hold
   return packed;
 }
 
-std::string text_of(const fs::path& path) { return io::read_text_file(path); }
+std::string text_of(const fs::path& path) {
+  return io::read_text_file(path);
+}
 
 struct Written {
   test::TempDir folder;
@@ -63,7 +68,8 @@ struct Written {
   fs::path out() const { return folder / "out"; }
 };
 
-std::unique_ptr<Written> write_model(const TinyModel& model, quant::AffineSpec spec, std::int64_t shard_bytes = 1'000'000'000, DType dtype = DType::kBF16) {
+std::unique_ptr<Written> write_model(const TinyModel& model, quant::AffineSpec spec,
+                                     std::int64_t shard_bytes = 1'000'000'000, DType dtype = DType::kBF16) {
   auto w = std::make_unique<Written>();
   w->tensors = test::tiny_tensors(model);
   test::write_tiny_model(w->folder / "model", model, w->tensors, dtype);
@@ -71,7 +77,8 @@ std::unique_ptr<Written> write_model(const TinyModel& model, quant::AffineSpec s
   fs::create_directory(w->out());
   w->options.spec = spec;
   w->options.shard_bytes = shard_bytes;
-  w->report = write_hf_gptq(*w->source, w->out(), w->options, [&](std::int64_t block) { return rtn_block(*w->source, block, spec); });
+  w->report = write_hf_gptq(*w->source, w->out(), w->options,
+                            [&](std::int64_t block) { return rtn_block(*w->source, block, spec); });
   return w;
 }
 
@@ -109,8 +116,11 @@ void expect_round_trip(const Written& w) {
 }
 
 TEST(HfOutput, OpensAgainWithTheSameCodesAtEveryWidth) {
-  for (const quant::AffineSpec spec : {quant::AffineSpec{2, 64, quant::Grid::kAsym}, {2, 32, quant::Grid::kSignedSym}, {3, 32, quant::Grid::kAsym},
-                                       {4, -1, quant::Grid::kAsym}, {8, 64, quant::Grid::kAsym}}) {
+  for (const quant::AffineSpec spec : {quant::AffineSpec{2, 64, quant::Grid::kAsym},
+                                       {2, 32, quant::Grid::kSignedSym},
+                                       {3, 32, quant::Grid::kAsym},
+                                       {4, -1, quant::Grid::kAsym},
+                                       {8, 64, quant::Grid::kAsym}}) {
     SCOPED_TRACE(quant::scheme_name(spec));
     expect_round_trip(*write_model({}, spec));
   }
@@ -160,7 +170,8 @@ TEST(HfOutput, WritesShardsThatHoldTheSameTensors) {
   }
 }
 
-// 2 bits, group 64, K = 64 and N = 64: 2 + (16 + 2) / 64 bits for codes, scales and zero points, 32 / N for g_idx.
+// 2 bits, group 64, K = 64 and N = 64: 2 + (16 + 2) / 64 bits for codes, scales and zero points, 32 / N for
+// g_idx.
 TEST(HfOutput, ReportsBytesAndBitsAsTheyLieInTheFiles) {
   const auto w = write_model({}, {2, 64, quant::Grid::kAsym});
   std::int64_t bytes = 0, weights = 0, files = 0;
@@ -171,28 +182,34 @@ TEST(HfOutput, ReportsBytesAndBitsAsTheyLieInTheFiles) {
   for (const auto& [name, tensor] : w->tensors) {
     if (name.ends_with("_proj.weight")) weights += static_cast<std::int64_t>(tensor.values.size());
   }
-  for (const auto& entry : fs::directory_iterator(w->out())) files += static_cast<std::int64_t>(fs::file_size(entry.path()));
+  for (const auto& entry : fs::directory_iterator(w->out()))
+    files += static_cast<std::int64_t>(fs::file_size(entry.path()));
   EXPECT_EQ(w->report.packed_linear_bytes, bytes);
-  EXPECT_DOUBLE_EQ(w->report.bits_per_linear_weight, 8.0 * static_cast<double>(bytes) / static_cast<double>(weights));
+  EXPECT_DOUBLE_EQ(w->report.bits_per_linear_weight,
+                   8.0 * static_cast<double>(bytes) / static_cast<double>(weights));
   EXPECT_EQ(w->report.file_bytes, files);
   EXPECT_EQ(gptq_bytes(64, 64, w->options.spec) * 8, 64 * 64 * 2 + 64 * (16 + 2) + 64 * 32);
 }
 
 TEST(HfOutput, AddsToTheConfigurationAndCopiesCompanions) {
   const auto w = write_model({}, {2, 64, quant::Grid::kAsym});
-  const std::string before = text_of(w->folder / "model" / "config.json"), after = text_of(w->out() / "config.json");
-  EXPECT_TRUE(after.starts_with(before.substr(0, before.find_last_not_of("}\n ") + 1))) << "every byte before the new member is kept";
+  const std::string before = text_of(w->folder / "model" / "config.json"),
+                    after = text_of(w->out() / "config.json");
+  EXPECT_TRUE(after.starts_with(before.substr(0, before.find_last_not_of("}\n ") + 1)))
+      << "every byte before the new member is kept";
   const auto config = nlohmann::json::parse(after);
   EXPECT_EQ(config["quantization_config"], nlohmann::json::parse(text_of(w->out() / "quantize_config.json")));
   EXPECT_EQ(config["quantization_config"]["checkpoint_format"], "gptq_v2");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) EXPECT_EQ(text_of(w->out() / name), text_of(w->folder / "model" / name));
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    EXPECT_EQ(text_of(w->out() / name), text_of(w->folder / "model" / name));
 }
 
 TEST(HfOutput, PrefersTextsThatTheCallerGives) {
   auto w = write_model({}, {2, 64, quant::Grid::kAsym});
   fs::create_directory(w->folder / "again");
   w->options.texts = {{"tokenizer.json", "{\"mine\": 1}"}, {"README.md", "card"}};
-  write_hf_gptq(*w->source, w->folder / "again", w->options, [&](std::int64_t block) { return rtn_block(*w->source, block, w->options.spec); });
+  write_hf_gptq(*w->source, w->folder / "again", w->options,
+                [&](std::int64_t block) { return rtn_block(*w->source, block, w->options.spec); });
   EXPECT_EQ(text_of(w->folder / "again" / "tokenizer.json"), "{\"mine\": 1}");
   EXPECT_EQ(text_of(w->folder / "again" / "README.md"), "card");
 }
@@ -205,7 +222,8 @@ TEST(HfOutput, WritesAGgufSourceAsADirectory) {
   const auto source = Checkpoint::open(folder / "m.gguf");
   fs::create_directory(folder / "out");
   const quant::AffineSpec spec{2, 64, quant::Grid::kAsym};
-  write_hf_gptq(*source, folder / "out", {.spec = spec, .floats = {}, .texts = {}}, [&](std::int64_t block) { return rtn_block(*source, block, spec); });
+  write_hf_gptq(*source, folder / "out", {.spec = spec, .floats = {}, .texts = {}},
+                [&](std::int64_t block) { return rtn_block(*source, block, spec); });
   const auto back = Checkpoint::open(folder / "out");
   EXPECT_EQ(back->read_packed("model.layers.1.self_attn.k_proj")->codes,
             rtn(tensors.at("model.layers.1.self_attn.k_proj.weight").values, 32, 64, spec).codes);
@@ -235,27 +253,38 @@ class FaultyOutput : public ::testing::Test {
 void unchanged(PackedBlock&) {}
 
 TEST_F(FaultyOutput, NamesTheLinearWithAnotherShapeOrScheme) {
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.q_proj", "[32, 64]", "[64, 64]"}, [&] { write([](PackedBlock& b) { std::swap(b.linears[0], b.linears[1]); }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.q_proj", "[32, 64]", "[64, 64]"},
+               [&] { write([](PackedBlock& b) { std::swap(b.linears[0], b.linears[1]); }); });
 }
 TEST_F(FaultyOutput, NamesTheLinearWithAnotherGroupSize) {
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.mlp.down_proj", "w2g32", "w2g64"},
-               [&] { write([&](PackedBlock& b) { b.linears[6] = rtn(source_->read_f32("model.layers.1.mlp.down_proj.weight"), 64, 128, {2, 32, quant::Grid::kAsym}); }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.mlp.down_proj", "w2g32", "w2g64"}, [&] {
+    write([&](PackedBlock& b) {
+      b.linears[6] =
+          rtn(source_->read_f32("model.layers.1.mlp.down_proj.weight"), 64, 128, {2, 32, quant::Grid::kAsym});
+    });
+  });
 }
 TEST_F(FaultyOutput, NamesAScaleThatBinary16CannotHold) {
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.v_proj", "0.1", "binary16"}, [&] { write([](PackedBlock& b) { b.linears[2].scales[7] = 0.1f; }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.v_proj", "0.1", "binary16"},
+               [&] { write([](PackedBlock& b) { b.linears[2].scales[7] = 0.1f; }); });
 }
 TEST_F(FaultyOutput, NamesAScaleThatIsNotFinite) {
-  expect_error(ErrorKind::kCorrupt, {"model.layers.1.self_attn.v_proj", "nan"}, [&] { write([](PackedBlock& b) { b.linears[2].scales[7] = NAN; }); });
+  expect_error(ErrorKind::kCorrupt, {"model.layers.1.self_attn.v_proj", "nan"},
+               [&] { write([](PackedBlock& b) { b.linears[2].scales[7] = NAN; }); });
 }
 TEST_F(FaultyOutput, NamesAZeroPointOffTheGrid) {
   options_.spec.grid = quant::Grid::kSignedSym;
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.o_proj", "zero point 3", "1 and 2"}, [&] { write([](PackedBlock& b) { b.linears[3].zero_points[0] = 3; }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.o_proj", "zero point 3", "1 and 2"},
+               [&] { write([](PackedBlock& b) { b.linears[3].zero_points[0] = 3; }); });
 }
 TEST_F(FaultyOutput, NamesAChangedTensorThatTheModelDoesNotHave) {
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.q_proj.bias"}, [&] { write([](PackedBlock& b) { b.floats["self_attn.q_proj.bias"] = std::vector<float>(64); }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.self_attn.q_proj.bias"}, [&] {
+    write([](PackedBlock& b) { b.floats["self_attn.q_proj.bias"] = std::vector<float>(64); });
+  });
 }
 TEST_F(FaultyOutput, NamesAChangedTensorOfAnotherSize) {
-  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.input_layernorm.weight", "63", "64"}, [&] { write([](PackedBlock& b) { b.floats["input_layernorm.weight"].pop_back(); }); });
+  expect_error(ErrorKind::kInvalidArgument, {"model.layers.1.input_layernorm.weight", "63", "64"},
+               [&] { write([](PackedBlock& b) { b.floats["input_layernorm.weight"].pop_back(); }); });
 }
 TEST_F(FaultyOutput, NamesAChangedOuterTensorThatTheModelDoesNotHave) {
   options_.floats["model.embed_positions.weight"] = {1.0f};
@@ -270,7 +299,8 @@ TEST_F(FaultyOutput, RefusesAFolderThatHoldsAModel) {
 TEST_F(FaultyOutput, AsksBeforeTheFirstBlockWhetherEveryShapeFits) {
   options_.spec.group_size = 48;
   expect_error(ErrorKind::kInvalidArgument, {"model.layers.0.self_attn.q_proj", "48", "64"}, [&] {
-    write_hf_gptq(*source_, folder_ / "out", options_, [](std::int64_t) -> PackedBlock { throw std::logic_error("a block was asked for"); });
+    write_hf_gptq(*source_, folder_ / "out", options_,
+                  [](std::int64_t) -> PackedBlock { throw std::logic_error("a block was asked for"); });
   });
 }
 
@@ -278,19 +308,23 @@ TEST_F(FaultyOutput, AsksBeforeTheFirstBlockWhetherEveryShapeFits) {
 class PackedFolder : public ::testing::Test {
  protected:
   void SetUp() override { written_ = write_model({}, {3, 32, quant::Grid::kAsym}); }
-  // Rewrites the weights with `change` applied to each tensor; a tensor whose name comes back empty is left out.
+  // Rewrites the weights with `change` applied to each tensor; a tensor whose name comes back empty is left
+  // out.
   void change_tensors(const std::function<void(io::TensorToWrite&)>& change) {
     std::vector<io::TensorToWrite> tensors;
     {
       const io::SafetensorsFile file(written_->out() / "model.safetensors");
       for (const io::TensorInfo& info : file.tensors()) {
         const auto bytes = file.bytes(info);
-        io::TensorToWrite tensor{info.name, info.dtype, info.shape, [copy = std::vector<std::byte>(bytes.begin(), bytes.end())] { return copy; }};
+        io::TensorToWrite tensor{
+            info.name, info.dtype, info.shape,
+            [copy = std::vector<std::byte>(bytes.begin(), bytes.end())] { return copy; }};
         change(tensor);
         if (!tensor.name.empty()) tensors.push_back(std::move(tensor));
       }
     }
-    io::write_safetensors_atomically(written_->out() / "model.safetensors", std::move(tensors), {{"format", "pt"}});
+    io::write_safetensors_atomically(written_->out() / "model.safetensors", std::move(tensors),
+                                     {{"format", "pt"}});
   }
   void change_config(const std::function<void(nlohmann::ordered_json&)>& change) {
     auto config = nlohmann::ordered_json::parse(text_of(written_->out() / "config.json"));
@@ -304,18 +338,22 @@ class PackedFolder : public ::testing::Test {
 constexpr const char* kDown = "model.layers.1.mlp.down_proj";
 
 TEST_F(PackedFolder, NamesThePartThatIsMissing) {
-  change_tensors([](io::TensorToWrite& t) { if (t.name == std::string(kDown) + ".scales") t.name.clear(); });
+  change_tensors([](io::TensorToWrite& t) {
+    if (t.name == std::string(kDown) + ".scales") t.name.clear();
+  });
   expect_error(ErrorKind::kNotFound, {kDown, ".scales", "[4, 64]"}, [&] { open(); });
 }
 TEST_F(PackedFolder, NamesThePartWithAnotherShape) {
   change_config([](auto& config) { config["quantization_config"]["group_size"] = 64; });
-  expect_error(ErrorKind::kCorrupt, {"model.layers.0.self_attn.q_proj.qzeros", "[2, 6]", "[1, 6]"}, [&] { open(); });
+  expect_error(ErrorKind::kCorrupt, {"model.layers.0.self_attn.q_proj.qzeros", "[2, 6]", "[1, 6]"},
+               [&] { open(); });
 }
-TEST_F(PackedFolder, ReadsWithoutGroupIndexAndRefusesActOrder) {
+TEST_F(PackedFolder, ReadsWithoutGroupIndex) {
   change_tensors([](io::TensorToWrite& t) {
     if (t.name.ends_with(".g_idx")) t.name.clear();
   });
-  EXPECT_EQ(Checkpoint::open(written_->out())->read_packed(kDown)->codes, rtn_block(*written_->source, 1, written_->options.spec).linears[6].codes);
+  EXPECT_EQ(Checkpoint::open(written_->out())->read_packed(kDown)->codes,
+            rtn_block(*written_->source, 1, written_->options.spec).linears[6].codes);
 }
 TEST_F(PackedFolder, RefusesActOrder) {
   change_tensors([](io::TensorToWrite& t) {
@@ -325,7 +363,8 @@ TEST_F(PackedFolder, RefusesActOrder) {
     t.produce = [bytes] { return bytes; };
   });
   const auto checkpoint = Checkpoint::open(written_->out());
-  expect_error(ErrorKind::kUnsupported, {kDown, "g_idx[0] is 3", "Act-order"}, [&] { checkpoint->read_packed(kDown); });
+  expect_error(ErrorKind::kUnsupported, {kDown, "g_idx[0] is 3", "Act-order"},
+               [&] { checkpoint->read_packed(kDown); });
 }
 TEST_F(PackedFolder, TakesTheConfigurationFromQuantizeConfigToo) {
   change_config([](auto& config) { config.erase("quantization_config"); });
@@ -341,15 +380,18 @@ TEST_F(PackedFolder, RefusesAmbiguousZeros) {
   expect_error(ErrorKind::kCorrupt, {"config.json", "checkpoint_format"}, [&] { open(); });
 }
 TEST_F(PackedFolder, ReadsEfficientQatsTenCodesAWord) {
-  const PackedBlock blocks[] = {rtn_block(*written_->source, 0, written_->options.spec), rtn_block(*written_->source, 1, written_->options.spec)};
+  const PackedBlock blocks[] = {rtn_block(*written_->source, 0, written_->options.spec),
+                                rtn_block(*written_->source, 1, written_->options.spec)};
   change_tensors([&](io::TensorToWrite& t) {
     if (!t.name.ends_with(".qweight") && !t.name.ends_with(".qzeros")) return;
     const std::int64_t block = model::block_of(t.name);
     for (const model::LinearRole role : model::kLinearRoles) {
       if (t.name.find(model::hf_name(role)) == std::string::npos) continue;
-      const GptqTensors padded = pack_gptq(blocks[block].linears[static_cast<std::size_t>(role)], quant::WordLayout::kPadded);
+      const GptqTensors padded =
+          pack_gptq(blocks[block].linears[static_cast<std::size_t>(role)], quant::WordLayout::kPadded);
       const auto& words = t.name.ends_with(".qweight") ? padded.qweight : padded.qzeros;
-      t.shape[t.name.ends_with(".qweight") ? 0 : 1] = static_cast<std::int64_t>(words.size()) / t.shape[t.name.ends_with(".qweight") ? 1 : 0];
+      t.shape[t.name.ends_with(".qweight") ? 0 : 1] =
+          static_cast<std::int64_t>(words.size()) / t.shape[t.name.ends_with(".qweight") ? 1 : 0];
       t.produce = [words] {
         const auto bytes = std::as_bytes(std::span(words));
         return std::vector<std::byte>(bytes.begin(), bytes.end());

@@ -9,17 +9,22 @@ namespace crumb::formats {
 namespace {
 
 TEST(SetJsonMember, AppendsAndKeepsEveryOtherByte) {
-  const std::string config = "{\n  \"rope_theta\": 10000.0,\n  \"eps\": 1e-05,\n\t\"a\": [1, {\"b\": \"}, \\\" {\"}],\n  \"big\": 12345678901234567890123\n}\n";
+  const std::string config =
+      "{\n  \"rope_theta\": 10000.0,\n  \"eps\": 1e-05,\n\t\"a\": [1, {\"b\": \"}, \\\" {\"}],\n  \"big\": "
+      "12345678901234567890123\n}\n";
   EXPECT_EQ(set_json_member(config, "new", "{\"x\": 1}"),
-            "{\n  \"rope_theta\": 10000.0,\n  \"eps\": 1e-05,\n\t\"a\": [1, {\"b\": \"}, \\\" {\"}],\n  \"big\": 12345678901234567890123,\n  \"new\": {\"x\": 1}\n}\n");
+            "{\n  \"rope_theta\": 10000.0,\n  \"eps\": 1e-05,\n\t\"a\": [1, {\"b\": \"}, \\\" {\"}],\n  "
+            "\"big\": 12345678901234567890123,\n  \"new\": {\"x\": 1}\n}\n");
 }
 
 TEST(SetJsonMember, ReplacesTheTopLevelMemberOnly) {
-  EXPECT_EQ(set_json_member(R"({"a": {"q": 1}, "q" : null , "b": 2})", "q", "[3]"), R"({"a": {"q": 1}, "q" : [3] , "b": 2})");
+  EXPECT_EQ(set_json_member(R"({"a": {"q": 1}, "q" : null , "b": 2})", "q", "[3]"),
+            R"({"a": {"q": 1}, "q" : [3] , "b": 2})");
   EXPECT_EQ(set_json_member(R"({"q":{"x":[1,2,"]"]}})", "q", "7"), R"({"q":7})");
   EXPECT_EQ(set_json_member(R"({"q":-1.5e3})", "q", "7"), R"({"q":7})");
   EXPECT_EQ(set_json_member(R"({"b":"q","q":"a\"b"})", "q", "7"), R"({"b":"q","q":7})");
-  EXPECT_EQ(set_json_member("{\"\\u0071\": true}", "q", "7"), "{\"\\u0071\": 7}") << "the key as the file spells it";
+  EXPECT_EQ(set_json_member("{\"\\u0071\": true}", "q", "7"), "{\"\\u0071\": 7}")
+      << "the key as the file spells it";
 }
 
 TEST(SetJsonMember, FillsAnEmptyObject) {

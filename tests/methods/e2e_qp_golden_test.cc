@@ -17,7 +17,8 @@ using test::setting;
 constexpr double kBound = 1e-5;
 
 nn::CausalLm load(const io::SafetensorsFile& file, const nn::Compute& compute) {
-  const quant::AffineSpec spec{static_cast<int>(int_setting(file, "bits")), int_setting(file, "group_size"), quant::Grid::kAsym};
+  const quant::AffineSpec spec{static_cast<int>(int_setting(file, "bits")), int_setting(file, "group_size"),
+                               quant::Grid::kAsym};
   nn::CausalLm lm;
   lm.config = test::tiny_config(file);
   lm.compute = compute;
@@ -35,19 +36,25 @@ nn::CausalLm load(const io::SafetensorsFile& file, const nn::Compute& compute) {
         const auto signed_words = file.read_i32(tensor);
         return std::vector<std::uint32_t>(signed_words.begin(), signed_words.end());
       };
-      formats::GptqTensors tensors{shape.n, shape.k, words(name + "qweight"), words(name + "qzeros"), file.read_f32(name + "scales"), {}};
-      for (std::int64_t k = 0; k < shape.k; ++k) tensors.g_idx.push_back(static_cast<std::int32_t>(k / spec.group_size));
-      block.linear(role).set_packed(formats::unpack_gptq(tensors, spec, quant::WordLayout::kPadded, formats::GptqZeros::kV2, name), at::kCPU);
+      formats::GptqTensors tensors{
+          shape.n, shape.k, words(name + "qweight"), words(name + "qzeros"), file.read_f32(name + "scales"),
+          {}};
+      for (std::int64_t k = 0; k < shape.k; ++k)
+        tensors.g_idx.push_back(static_cast<std::int32_t>(k / spec.group_size));
+      block.linear(role).set_packed(
+          formats::unpack_gptq(tensors, spec, quant::WordLayout::kPadded, formats::GptqZeros::kV2, name),
+          at::kCPU);
     }
     lm.blocks.push_back(std::move(block));
   }
   return lm;
 }
 
-double run(const io::SafetensorsFile& file, const nn::Compute& compute, bool checkpointing, double lr_factor) {
+double run(const io::SafetensorsFile& file, const nn::Compute& compute, bool checkpointing,
+           double lr_factor) {
   nn::CausalLm lm = load(file, compute);
-  const std::int64_t steps = int_setting(file, "steps"), accumulation = int_setting(file, "accumulation"), micro = int_setting(file, "micro_batch"),
-                     context = int_setting(file, "context");
+  const std::int64_t steps = int_setting(file, "steps"), accumulation = int_setting(file, "accumulation"),
+                     micro = int_setting(file, "micro_batch"), context = int_setting(file, "context");
   recipe::E2eQp how;
   how.lr = setting(file, "lr") * lr_factor;
   how.loss = recipe::E2eLoss::kCrossEntropy;
@@ -59,13 +66,16 @@ double run(const io::SafetensorsFile& file, const nn::Compute& compute, bool che
   performance.logits_chunk_tokens = 50;  // does not divide the tokens: the last chunk is shorter
   E2eQp trainer(lm, how, performance, steps);
   const auto tokens = file.read_i32("tokens");
-  const auto losses = file.read_f64("micro_loss"), norms = file.read_f64("grad_norm"), lrs = file.read_f64("lr_used");
+  const auto losses = file.read_f64("micro_loss"), norms = file.read_f64("grad_norm"),
+             lrs = file.read_f64("lr_used");
   double worst = 0;
   for (std::int64_t k = 0; k < steps; ++k) {
     std::vector<E2eBatch> batches;
     for (std::int64_t a = 0; a < accumulation; ++a) {
       const auto begin = static_cast<std::size_t>((k * accumulation + a) * micro * context);
-      batches.push_back({nn::ids_tensor({tokens.data() + begin, static_cast<std::size_t>(micro * context)}, micro, context, at::kCPU), {}});
+      batches.push_back({nn::ids_tensor({tokens.data() + begin, static_cast<std::size_t>(micro * context)},
+                                        micro, context, at::kCPU),
+                         {}});
     }
     const E2eStep step = trainer.step(batches);
     for (std::int64_t a = 0; a < accumulation; ++a) {
@@ -82,8 +92,10 @@ double run(const io::SafetensorsFile& file, const nn::Compute& compute, bool che
     for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
       for (const model::LinearRole role : model::kLinearRoles) {
         const std::string name = cat("final.", model::linear_name(i, role), ".scales");
-        const at::Tensor golden = test::tensor(file, name).t(), ours = lm.blocks[static_cast<std::size_t>(i)].linear(role).scale;
-        // Scales moved by up to 2e-4; a hundredth of that is allowed where Adam divides small gradients by their own size.
+        const at::Tensor golden = test::tensor(file, name).t(),
+                         ours = lm.blocks[static_cast<std::size_t>(i)].linear(role).scale;
+        // Scales moved by up to 2e-4; a hundredth of that is allowed where Adam divides small gradients by
+        // their own size.
         EXPECT_LT((ours - golden).abs().max().item<double>(), 2e-6) << name;
       }
     }
@@ -91,10 +103,13 @@ double run(const io::SafetensorsFile& file, const nn::Compute& compute, bool che
   return worst;
 }
 
-std::vector<std::filesystem::path> files() { return test::golden_files("efficientqat", "e2eqp_tiny_"); }
+std::vector<std::filesystem::path> files() {
+  return test::golden_files("efficientqat", "e2eqp_tiny_");
+}
 
 TEST(EfficientQatE2eQp, LossesOfEveryMicroBatchAndFinalScalesEqualTheAuthors) {
-  if (files().empty()) GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
+  if (files().empty())
+    GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
   for (const auto& path : files()) {
     SCOPED_TRACE(path.filename().string());
     EXPECT_LT(run(io::SafetensorsFile(path), {nn::Precision::kF32, true}, /*checkpointing=*/true, 1), kBound);
@@ -102,12 +117,16 @@ TEST(EfficientQatE2eQp, LossesOfEveryMicroBatchAndFinalScalesEqualTheAuthors) {
 }
 
 TEST(EfficientQatE2eQp, WithoutCheckpointingAndComposedTheSame) {
-  if (files().empty()) GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
-  EXPECT_LT(run(io::SafetensorsFile(files().front()), {nn::Precision::kF32, false}, /*checkpointing=*/false, 1), kBound);
+  if (files().empty())
+    GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
+  EXPECT_LT(
+      run(io::SafetensorsFile(files().front()), {nn::Precision::kF32, false}, /*checkpointing=*/false, 1),
+      kBound);
 }
 
 TEST(EfficientQatE2eQp, TheBoundNoticesALearningRateThatIsOffByOnePercent) {
-  if (files().empty()) GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
+  if (files().empty())
+    GTEST_SKIP() << "golden/efficientqat/e2eqp_tiny_*.safetensors is not here (set CRUMB_SHARED)";
   EXPECT_GT(run(io::SafetensorsFile(files().front()), {nn::Precision::kF32, true}, true, 1.01), kBound);
 }
 

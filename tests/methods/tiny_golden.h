@@ -31,7 +31,8 @@ inline model::ModelConfig tiny_config(const io::SafetensorsFile& file) {
 }
 
 /// Float linears and norms under `prefix` ("init.model.layers.0.").
-inline nn::DecoderBlock tiny_block(const io::SafetensorsFile& file, const model::ModelConfig& config, const std::string& prefix) {
+inline nn::DecoderBlock tiny_block(const io::SafetensorsFile& file, const model::ModelConfig& config,
+                                   const std::string& prefix) {
   nn::DecoderBlock block(config);
   for (auto& [name, norm] : block.norms()) *norm = tensor(file, prefix + name);
   for (const model::LinearRole role : model::kLinearRoles) {

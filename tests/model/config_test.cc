@@ -13,13 +13,17 @@ using nlohmann::json;
 using test::expect_error;
 
 json config_of(const char* family, const char* architecture) {
-  return {{"architectures", {architecture}}, {"model_type", family},        {"hidden_size", 96},
-          {"intermediate_size", 256},        {"num_hidden_layers", 4},      {"num_attention_heads", 6},
-          {"num_key_value_heads", 2},        {"vocab_size", 300},           {"max_position_embeddings", 8192}};
+  return {{"architectures", {architecture}}, {"model_type", family},   {"hidden_size", 96},
+          {"intermediate_size", 256},        {"num_hidden_layers", 4}, {"num_attention_heads", 6},
+          {"num_key_value_heads", 2},        {"vocab_size", 300},      {"max_position_embeddings", 8192}};
 }
-json llama() { return config_of("llama", "LlamaForCausalLM"); }
+json llama() {
+  return config_of("llama", "LlamaForCausalLM");
+}
 
-ModelConfig parse(const json& config) { return parse_hf_config(config, "config.json"); }
+ModelConfig parse(const json& config) {
+  return parse_hf_config(config, "config.json");
+}
 ModelConfig parse_with(json config, const char* key, const json& value) {
   config[key] = value;
   return parse(config);
@@ -32,7 +36,8 @@ TEST(ModelConfig, ReadsALlamaWithItsDefaults) {
   EXPECT_EQ(c.num_key_value_heads, 2);
   EXPECT_EQ(c.rms_norm_eps, 1e-6);
   EXPECT_EQ(c.rope.theta, 10000.0);
-  EXPECT_FALSE(c.tie_word_embeddings || c.attention_bias || c.attention_output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_FALSE(c.tie_word_embeddings || c.attention_bias || c.attention_output_bias || c.mlp_bias ||
+               c.qk_norm);
   EXPECT_EQ(c.sliding_window, 0);
   EXPECT_EQ(c.bos_token_id, -1);
   EXPECT_TRUE(c.eos_token_ids.empty());
@@ -80,10 +85,14 @@ TEST(ModelConfig, ReadsQwensWindowOnlyWhenItIsUsedByAllBlocks) {
   EXPECT_EQ(parse(qwen).sliding_window, 0) << "the default max_window_layers, 28, exempts all four blocks";
   EXPECT_EQ(parse_with(qwen, "max_window_layers", 0).sliding_window, 512);
   expect_error(ErrorKind::kUnsupported, {"3 of 4", "512"}, [&] { parse_with(qwen, "max_window_layers", 3); });
-  const json all_sliding = {"sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention"};
+  const json all_sliding = {"sliding_attention", "sliding_attention", "sliding_attention",
+                            "sliding_attention"};
   EXPECT_EQ(parse_with(qwen, "layer_types", all_sliding).sliding_window, 512);
-  expect_error(ErrorKind::kUnsupported, {"chunked"}, [&] { parse_with(qwen, "layer_types", {"chunked", "chunked", "chunked", "chunked"}); });
-  expect_error(ErrorKind::kCorrupt, {"layer_types", "4"}, [&] { parse_with(qwen, "layer_types", {"full_attention"}); });
+  expect_error(ErrorKind::kUnsupported, {"chunked"}, [&] {
+    parse_with(qwen, "layer_types", {"chunked", "chunked", "chunked", "chunked"});
+  });
+  expect_error(ErrorKind::kCorrupt, {"layer_types", "4"},
+               [&] { parse_with(qwen, "layer_types", {"full_attention"}); });
 }
 
 TEST(ModelConfig, ReadsOneEndTokenOrSeveral) {
@@ -93,7 +102,8 @@ TEST(ModelConfig, ReadsOneEndTokenOrSeveral) {
   EXPECT_EQ(parse(config).bos_token_id, 1);
   EXPECT_EQ(parse(config).eos_token_ids, (std::vector<std::int64_t>{2, 299}));
   EXPECT_EQ(parse_with(config, "eos_token_id", 7).eos_token_ids, (std::vector<std::int64_t>{7}));
-  expect_error(ErrorKind::kCorrupt, {"eos_token_id", "300"}, [&] { parse_with(config, "eos_token_id", 300); });
+  expect_error(ErrorKind::kCorrupt, {"eos_token_id", "300"},
+               [&] { parse_with(config, "eos_token_id", 300); });
 }
 
 TEST(ModelConfig, NamesTheKeyThatIsMissingAndTheOneThatIsNear) {
@@ -106,7 +116,8 @@ TEST(ModelConfig, NamesTheKeyThatIsMissingAndTheOneThatIsNear) {
 TEST(ModelConfig, RefusesUnknownArchitecturesWithTheFamiliesItKnows) {
   expect_error(ErrorKind::kUnsupported, {"GemmaForCausalLM", "llama, mistral, qwen2, qwen3"},
                [] { parse(config_of("gemma", "GemmaForCausalLM")); });
-  expect_error(ErrorKind::kCorrupt, {"LlamaForCausalLM", "qwen2"}, [] { parse(config_of("qwen2", "LlamaForCausalLM")); });
+  expect_error(ErrorKind::kCorrupt, {"LlamaForCausalLM", "qwen2"},
+               [] { parse(config_of("qwen2", "LlamaForCausalLM")); });
   json nameless = llama();
   nameless.erase("architectures");
   EXPECT_EQ(parse(nameless).family, "llama");
@@ -117,23 +128,35 @@ TEST(ModelConfig, RefusesUnknownArchitecturesWithTheFamiliesItKnows) {
 TEST(ModelConfig, RefusesNumbersThatNoModelHas) {
   expect_error(ErrorKind::kCorrupt, {"hidden_size", "0"}, [] { parse_with(llama(), "hidden_size", 0); });
   expect_error(ErrorKind::kCorrupt, {"hidden_size", "-64"}, [] { parse_with(llama(), "hidden_size", -64); });
-  expect_error(ErrorKind::kCorrupt, {"hidden_size", "96.5"}, [] { parse_with(llama(), "hidden_size", 96.5); });
+  expect_error(ErrorKind::kCorrupt, {"hidden_size", "96.5"},
+               [] { parse_with(llama(), "hidden_size", 96.5); });
   expect_error(ErrorKind::kCorrupt, {"vocab_size"}, [] { parse_with(llama(), "vocab_size", 1e300); });
-  expect_error(ErrorKind::kCorrupt, {"vocab_size"}, [] { parse_with(llama(), "vocab_size", std::uint64_t{1} << 63); });
+  expect_error(ErrorKind::kCorrupt, {"vocab_size"},
+               [] { parse_with(llama(), "vocab_size", std::uint64_t{1} << 63); });
   expect_error(ErrorKind::kCorrupt, {"rms_norm_eps"}, [] { parse_with(llama(), "rms_norm_eps", 0.0); });
-  expect_error(ErrorKind::kCorrupt, {"tie_word_embeddings"}, [] { parse_with(llama(), "tie_word_embeddings", "yes"); });
-  expect_error(ErrorKind::kCorrupt, {"num_attention_heads 6", "4"}, [] { parse_with(llama(), "num_key_value_heads", 4); });
+  expect_error(ErrorKind::kCorrupt, {"tie_word_embeddings"},
+               [] { parse_with(llama(), "tie_word_embeddings", "yes"); });
+  expect_error(ErrorKind::kCorrupt, {"num_attention_heads 6", "4"},
+               [] { parse_with(llama(), "num_key_value_heads", 4); });
   expect_error(ErrorKind::kCorrupt, {"head_dim 15"}, [] { parse_with(llama(), "head_dim", 15); });
-  expect_error(ErrorKind::kCorrupt, {"hidden_size 100", "head_dim"}, [] { parse_with(llama(), "hidden_size", 100); });
-  expect_error(ErrorKind::kUnsupported, {"hidden_act", "gelu"}, [] { parse_with(llama(), "hidden_act", "gelu"); });
+  expect_error(ErrorKind::kCorrupt, {"hidden_size 100", "head_dim"},
+               [] { parse_with(llama(), "hidden_size", 100); });
+  expect_error(ErrorKind::kUnsupported, {"hidden_act", "gelu"},
+               [] { parse_with(llama(), "hidden_act", "gelu"); });
   expect_error(ErrorKind::kCorrupt, {"config.json"}, [] { parse(json::array()); });
 }
 
-// SmolLM2-135M, counted by hand: 30 blocks of 576x576 x2, 192x576 x2, 1536x576 x3; 49152 x 576 tied; norms 2 per block and one.
+// SmolLM2-135M, counted by hand: 30 blocks of 576x576 x2, 192x576 x2, 1536x576 x3; 49152 x 576 tied; norms 2
+// per block and one.
 TEST(ModelConfig, CountsTheParametersOfSmolLm2) {
   json config = llama();
-  config.update({{"hidden_size", 576}, {"intermediate_size", 1536}, {"num_hidden_layers", 30}, {"num_attention_heads", 9},
-                 {"num_key_value_heads", 3}, {"vocab_size", 49152}, {"tie_word_embeddings", true}});
+  config.update({{"hidden_size", 576},
+                 {"intermediate_size", 1536},
+                 {"num_hidden_layers", 30},
+                 {"num_attention_heads", 9},
+                 {"num_key_value_heads", 3},
+                 {"vocab_size", 49152},
+                 {"tie_word_embeddings", true}});
   const ParameterCount count = count_parameters(parse(config));
   EXPECT_EQ(count.block_linears, 106168320);
   EXPECT_EQ(count.embeddings, 28311552);

@@ -43,7 +43,9 @@ TEST(Family, PermutesQueriesAndKeysInGgufForLlamaOnly) {
 
 TEST(Family, GivesLinearsTheirShapesWhenHeadsAreNotHiddenOverHeads) {
   const ModelConfig c = config_of_shapes();
-  const auto shape = [&](LinearRole role) { return std::pair{linear_shape(c, role).n, linear_shape(c, role).k}; };
+  const auto shape = [&](LinearRole role) {
+    return std::pair{linear_shape(c, role).n, linear_shape(c, role).k};
+  };
   EXPECT_EQ(shape(LinearRole::kQ), (std::pair<std::int64_t, std::int64_t>{192, 96}));
   EXPECT_EQ(shape(LinearRole::kK), (std::pair<std::int64_t, std::int64_t>{64, 96}));
   EXPECT_EQ(shape(LinearRole::kV), (std::pair<std::int64_t, std::int64_t>{64, 96}));
@@ -55,11 +57,12 @@ TEST(Family, GivesLinearsTheirShapesWhenHeadsAreNotHiddenOverHeads) {
 
 TEST(Family, PromisesTheTensorsOfAPlainBlock) {
   EXPECT_EQ(names_of(block_tensors(config_of_shapes(), 1)),
-            (std::vector<std::string>{"model.layers.1.input_layernorm.weight", "model.layers.1.self_attn.q_proj.weight",
-                                      "model.layers.1.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight",
-                                      "model.layers.1.self_attn.o_proj.weight", "model.layers.1.post_attention_layernorm.weight",
-                                      "model.layers.1.mlp.gate_proj.weight", "model.layers.1.mlp.up_proj.weight",
-                                      "model.layers.1.mlp.down_proj.weight"}));
+            (std::vector<std::string>{
+                "model.layers.1.input_layernorm.weight", "model.layers.1.self_attn.q_proj.weight",
+                "model.layers.1.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight",
+                "model.layers.1.self_attn.o_proj.weight", "model.layers.1.post_attention_layernorm.weight",
+                "model.layers.1.mlp.gate_proj.weight", "model.layers.1.mlp.up_proj.weight",
+                "model.layers.1.mlp.down_proj.weight"}));
 }
 
 TEST(Family, PromisesBiasesAndHeadNormsWhereTheConfigurationSaysSo) {
@@ -67,7 +70,9 @@ TEST(Family, PromisesBiasesAndHeadNormsWhereTheConfigurationSaysSo) {
   c.attention_bias = true;
   c.qk_norm = true;
   const std::vector<std::string> names = names_of(block_tensors(c, 0));
-  const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), std::string("model.layers.0.") + name) != names.end(); };
+  const auto has = [&](const char* name) {
+    return std::find(names.begin(), names.end(), std::string("model.layers.0.") + name) != names.end();
+  };
   EXPECT_TRUE(has("self_attn.q_proj.bias") && has("self_attn.k_proj.bias") && has("self_attn.v_proj.bias"));
   EXPECT_FALSE(has("self_attn.o_proj.bias") || has("mlp.gate_proj.bias"));
   EXPECT_TRUE(has("self_attn.q_norm.weight") && has("self_attn.k_norm.weight"));
@@ -77,9 +82,11 @@ TEST(Family, PromisesBiasesAndHeadNormsWhereTheConfigurationSaysSo) {
 
 TEST(Family, PromisesAHeadUnlessItIsTied) {
   ModelConfig c = config_of_shapes();
-  EXPECT_EQ(names_of(outer_tensors(c)), (std::vector<std::string>{"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}));
+  EXPECT_EQ(names_of(outer_tensors(c)),
+            (std::vector<std::string>{"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}));
   c.tie_word_embeddings = true;
-  EXPECT_EQ(names_of(outer_tensors(c)), (std::vector<std::string>{"model.embed_tokens.weight", "model.norm.weight"}));
+  EXPECT_EQ(names_of(outer_tensors(c)),
+            (std::vector<std::string>{"model.embed_tokens.weight", "model.norm.weight"}));
 }
 
 TEST(Family, TranslatesGgufNamesBothWays) {
@@ -103,8 +110,9 @@ TEST(Family, TranslatesGgufNamesBothWays) {
     EXPECT_EQ(hf_name_from_gguf(gguf), hf);
     EXPECT_EQ(gguf_name_from_hf(hf), gguf);
   }
-  for (const char* unknown : {"blk.3.attn_qkv.weight", "blk.03.attn_q.weight", "blk..attn_q.weight", "blk.x.attn_q.weight", "blk.3.attn_norm.bias",
-                              "blk.9999999999.attn_q.weight", "rope_freqs.weight", "blk.3.", ""}) {
+  for (const char* unknown :
+       {"blk.3.attn_qkv.weight", "blk.03.attn_q.weight", "blk..attn_q.weight", "blk.x.attn_q.weight",
+        "blk.3.attn_norm.bias", "blk.9999999999.attn_q.weight", "rope_freqs.weight", "blk.3.", ""}) {
     EXPECT_EQ(hf_name_from_gguf(unknown), "") << unknown;
   }
 }

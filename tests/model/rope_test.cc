@@ -1,5 +1,5 @@
-// Frequencies against values worked out apart from this code: by hand where powers of ten allow it, else from the formulas of
-// docs/math.md (R1-R4) in double precision.
+// Frequencies against values worked out apart from this code: by hand where powers of ten allow it, else from
+// the formulas of docs/math.md (R1-R4) in double precision.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,8 +15,13 @@ using nlohmann::json;
 using test::expect_error;
 
 json config_with_rope(std::int64_t head_dim, const json& members) {
-  json config = {{"model_type", "llama"}, {"hidden_size", 4 * head_dim}, {"intermediate_size", 64},      {"num_hidden_layers", 1},
-                 {"num_attention_heads", 4}, {"vocab_size", 100},        {"max_position_embeddings", 131072}};
+  json config = {{"model_type", "llama"},
+                 {"hidden_size", 4 * head_dim},
+                 {"intermediate_size", 64},
+                 {"num_hidden_layers", 1},
+                 {"num_attention_heads", 4},
+                 {"vocab_size", 100},
+                 {"max_position_embeddings", 131072}};
   config.update(members);
   return config;
 }
@@ -24,28 +29,37 @@ RopeFrequencies frequencies(std::int64_t head_dim, const json& members) {
   return rope_frequencies(parse_hf_config(config_with_rope(head_dim, members), "config.json"));
 }
 
-// A few roundings of f64 powers: relative 1e-13 leaves room for pow's last digits and none for another formula.
+// A few roundings of f64 powers: relative 1e-13 leaves room for pow's last digits and none for another
+// formula.
 constexpr double kTolerance = 1e-13;
-void expect_close(double found, double expected) { EXPECT_NEAR(found, expected, kTolerance * expected); }
+void expect_close(double found, double expected) {
+  EXPECT_NEAR(found, expected, kTolerance * expected);
+}
 
 TEST(Rope, DefaultFallsByTheRootOfTheBase) {
   const auto [inv_freq, scaling] = frequencies(8, json::object());
   ASSERT_EQ(inv_freq.size(), 4u);
-  for (const auto& [i, expected] : {std::pair{0, 1.0}, {1, 0.1}, {2, 0.01}, {3, 0.001}}) expect_close(inv_freq[static_cast<std::size_t>(i)], expected);
+  for (const auto& [i, expected] : {std::pair{0, 1.0}, {1, 0.1}, {2, 0.01}, {3, 0.001}})
+    expect_close(inv_freq[static_cast<std::size_t>(i)], expected);
   EXPECT_EQ(scaling, 1.0);
 }
 
 TEST(Rope, LinearDividesEveryFrequency) {
   for (const char* key : {"type", "rope_type"}) {
     const auto [inv_freq, scaling] = frequencies(8, {{"rope_scaling", {{key, "linear"}, {"factor", 4.0}}}});
-    for (const auto& [i, expected] : {std::pair{0, 0.25}, {1, 0.025}, {3, 0.00025}}) expect_close(inv_freq[static_cast<std::size_t>(i)], expected);
+    for (const auto& [i, expected] : {std::pair{0, 0.25}, {1, 0.025}, {3, 0.00025}})
+      expect_close(inv_freq[static_cast<std::size_t>(i)], expected);
     EXPECT_EQ(scaling, 1.0);
   }
 }
 
-// Llama-3.2-1B: factor 32, base 5e5, head size 64. Wavelengths below 8192 / 4 stay (index 0 to 14), above 8192 are divided (18 and up).
+// Llama-3.2-1B: factor 32, base 5e5, head size 64. Wavelengths below 8192 / 4 stay (index 0 to 14), above
+// 8192 are divided (18 and up).
 TEST(Rope, Llama3KeepsShortBlendsAndDividesLongWavelengths) {
-  const json scaling = {{"rope_type", "llama3"}, {"factor", 32.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+  const json scaling = {{"rope_type", "llama3"},
+                        {"factor", 32.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
                         {"original_max_position_embeddings", 8192}};
   const auto [inv_freq, factor] = frequencies(64, {{"rope_theta", 500000.0}, {"rope_scaling", scaling}});
   ASSERT_EQ(inv_freq.size(), 32u);
@@ -86,11 +100,19 @@ TEST(Rope, ReadsTheTransformers5Spelling) {
 
 TEST(Rope, RefusesRotationsThatItDoesNotKnow) {
   const auto with = [](const json& scaling) { frequencies(8, {{"rope_scaling", scaling}}); };
-  expect_error(ErrorKind::kUnsupported, {"'dynamic'", "default, linear, llama3, yarn"}, [&] { with({{"type", "dynamic"}, {"factor", 2.0}}); });
-  expect_error(ErrorKind::kUnsupported, {"partial_rotary_factor", "0.5"}, [] { frequencies(8, {{"partial_rotary_factor", 0.5}}); });
-  expect_error(ErrorKind::kUnsupported, {"mscale"}, [&] { with({{"type", "yarn"}, {"factor", 2.0}, {"mscale", 1.0}}); });
+  expect_error(ErrorKind::kUnsupported, {"'dynamic'", "default, linear, llama3, yarn"}, [&] {
+    with({{"type", "dynamic"}, {"factor", 2.0}});
+  });
+  expect_error(ErrorKind::kUnsupported, {"partial_rotary_factor", "0.5"}, [] {
+    frequencies(8, {{"partial_rotary_factor", 0.5}});
+  });
+  expect_error(ErrorKind::kUnsupported, {"mscale"}, [&] {
+    with({{"type", "yarn"}, {"factor", 2.0}, {"mscale", 1.0}});
+  });
   const json two = {{"full_attention", {{"rope_theta", 1e6}}}, {"sliding_attention", {{"rope_theta", 1e4}}}};
-  expect_error(ErrorKind::kUnsupported, {"sliding_attention"}, [&] { frequencies(8, {{"rope_parameters", two}}); });
+  expect_error(ErrorKind::kUnsupported, {"sliding_attention"}, [&] {
+    frequencies(8, {{"rope_parameters", two}});
+  });
 }
 
 TEST(Rope, RefusesMissingAndImpossibleNumbers) {
@@ -98,7 +120,8 @@ TEST(Rope, RefusesMissingAndImpossibleNumbers) {
   expect_error(ErrorKind::kCorrupt, {"'linear'", "'factor'"}, [&] { with({{"type", "linear"}}); });
   expect_error(ErrorKind::kCorrupt, {"factor", "0.5"}, [&] { with({{"type", "linear"}, {"factor", 0.5}}); });
   expect_error(ErrorKind::kCorrupt, {"rope_theta"}, [] { frequencies(8, {{"rope_theta", -1.0}}); });
-  json llama3 = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}};
+  json llama3 = {
+      {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}};
   expect_error(ErrorKind::kCorrupt, {"original_max_position_embeddings"}, [&] { with(llama3); });
   llama3["original_max_position_embeddings"] = 1e200;
   expect_error(ErrorKind::kCorrupt, {"original_max_position_embeddings", "1e+200"}, [&] { with(llama3); });

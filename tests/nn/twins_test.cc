@@ -15,9 +15,12 @@
 namespace crumb::nn {
 namespace {
 
-const Compute kFused{Precision::kF32, true}, kComposed{Precision::kF32, false}, kEager{Precision::kF32, false, true};
+const Compute kFused{Precision::kF32, true}, kComposed{Precision::kF32, false},
+    kEager{Precision::kF32, false, true};
 
-at::Tensor random(at::IntArrayRef shape, double scale = 1) { return at::randn(shape) * scale; }
+at::Tensor random(at::IntArrayRef shape, double scale = 1) {
+  return at::randn(shape) * scale;
+}
 
 double relative(const at::Tensor& a, const at::Tensor& b) {
   // A gradient may be exactly zero (attention over one token); values here are of order one.
@@ -25,8 +28,8 @@ double relative(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).norm().item<double>() / std::max(b.norm().item<double>(), floor);
 }
 
-// Value and gradients of sum(f(inputs) * weights) for each input, by both forms; returns the largest relative L2 difference. f32 sums of a few hundred
-// terms in another order: 1e-5 is 80 roundings.
+// Value and gradients of sum(f(inputs) * weights) for each input, by both forms; returns the largest relative
+// L2 difference. f32 sums of a few hundred terms in another order: 1e-5 is 80 roundings.
 template <class F>
 double difference(std::vector<at::Tensor> inputs, const F& f) {
   std::vector<at::Tensor> results[2];
@@ -41,7 +44,8 @@ double difference(std::vector<at::Tensor> inputs, const F& f) {
     for (const at::Tensor& leaf : leaves) results[form].push_back(leaf.grad());
   }
   double worst = 0;
-  for (std::size_t i = 0; i < results[0].size(); ++i) worst = std::max(worst, relative(results[0][i], results[1][i]));
+  for (std::size_t i = 0; i < results[0].size(); ++i)
+    worst = std::max(worst, relative(results[0][i], results[1][i]));
   return worst;
 }
 
@@ -55,14 +59,18 @@ class Twins : public ::testing::Test {
 TEST_F(Twins, RmsNormHoldsMassiveActivations) {
   at::Tensor x = random({2, 5, 96});
   x[0][0][3] = 23200;
-  EXPECT_LT(difference({x, random({96})}, [](auto& in, const Compute& c) { return rms_norm(in[0], in[1], 1e-5, c); }), kTolerance);
+  EXPECT_LT(difference({x, random({96})},
+                       [](auto& in, const Compute& c) { return rms_norm(in[0], in[1], 1e-5, c); }),
+            kTolerance);
 }
 
 TEST_F(Twins, RopeAtAnOffset) {
   model::ModelConfig config;
   config.head_dim = 24;
   const RopeTable table = make_rope_table(config, 32, at::kCPU);
-  EXPECT_LT(difference({random({2, 7, 3 * 24})}, [&](auto& in, const Compute& c) { return rope(in[0], table, 24, 5, c); }), kTolerance);
+  EXPECT_LT(difference({random({2, 7, 3 * 24})},
+                       [&](auto& in, const Compute& c) { return rope(in[0], table, 24, 5, c); }),
+            kTolerance);
 }
 
 TEST_F(Twins, AttentionWithGroupedHeadsOddLengthsAndWindow) {
@@ -70,7 +78,9 @@ TEST_F(Twins, AttentionWithGroupedHeadsOddLengthsAndWindow) {
     for (const std::int64_t window : {0, 9}) {
       SCOPED_TRACE(cat("tokens ", t, " window ", window));
       EXPECT_LT(difference({random({2, t, 6 * 20}), random({2, t, 2 * 20}), random({2, t, 2 * 20})},
-                           [&](auto& in, const Compute& c) { return causal_attention(in[0], in[1], in[2], 6, 2, 20, window, c); }),
+                           [&](auto& in, const Compute& c) {
+                             return causal_attention(in[0], in[1], in[2], 6, 2, 20, window, c);
+                           }),
                 kTolerance);
     }
   }
@@ -78,13 +88,19 @@ TEST_F(Twins, AttentionWithGroupedHeadsOddLengthsAndWindow) {
 
 TEST_F(Twins, EagerAttentionEqualsSdpa) {
   const at::Tensor q = random({1, 33, 64}), k = random({1, 33, 32}), v = random({1, 33, 32});
-  EXPECT_LT(relative(causal_attention(q, k, v, 4, 2, 16, 0, kEager), causal_attention(q, k, v, 4, 2, 16, 0, kComposed)), kTolerance);
+  EXPECT_LT(relative(causal_attention(q, k, v, 4, 2, 16, 0, kEager),
+                     causal_attention(q, k, v, 4, 2, 16, 0, kComposed)),
+            kTolerance);
 }
 
 TEST_F(Twins, SwigluAndMse) {
-  EXPECT_LT(difference({random({3, 50}, 4), random({3, 50})}, [](auto& in, const Compute& c) { return swiglu(in[0], in[1], c); }), kTolerance);
+  EXPECT_LT(difference({random({3, 50}, 4), random({3, 50})},
+                       [](auto& in, const Compute& c) { return swiglu(in[0], in[1], c); }),
+            kTolerance);
   const at::Tensor target = random({3, 50});
-  EXPECT_LT(difference({random({3, 50})}, [&](auto& in, const Compute& c) { return mse_loss(in[0], target, c).reshape({1}); }), kTolerance);
+  EXPECT_LT(difference({random({3, 50})},
+                       [&](auto& in, const Compute& c) { return mse_loss(in[0], target, c).reshape({1}); }),
+            kTolerance);
 }
 
 TEST_F(Twins, FakeQuantLinearWithClippedAndUnclippedWeights) {
@@ -95,9 +111,14 @@ TEST_F(Twins, FakeQuantLinearWithClippedAndUnclippedWeights) {
       const at::Tensor w = random({24, 96}), scale = (at::rand({24, 3}) + 0.5) * 1.5 / (1 << (bits - 1)),
                        zero = at::rand({24, 3}) * static_cast<double>(spec.max_code());
       EXPECT_LT(difference({random({9, 96}), w, scale, zero},
-                           [&](auto& in, const Compute& c) { return fake_quant_linear(in[0], in[1], in[2], in[3], {}, spec, c); }),
+                           [&](auto& in, const Compute& c) {
+                             return fake_quant_linear(in[0], in[1], in[2], in[3], {}, spec, c);
+                           }),
                 kTolerance);
-      EXPECT_LT(difference({w, scale, zero}, [&](auto& in, const Compute& c) { return fake_quant(in[0], in[1], in[2], spec, c); }), kTolerance);
+      EXPECT_LT(
+          difference({w, scale, zero},
+                     [&](auto& in, const Compute& c) { return fake_quant(in[0], in[1], in[2], spec, c); }),
+          kTolerance);
     }
   }
 }
@@ -107,32 +128,41 @@ TEST_F(Twins, AFlippedCodeIsNoticed) {  // negative control of the test above
   const at::Tensor w = random({8, 64}), scale = at::full({8, 2}, 0.7), zero = at::full({8, 2}, 1.0);
   at::Tensor moved = w.clone();
   moved[3][5] += 0.7;
-  EXPECT_GT(relative(fake_quant(moved, scale, zero, spec, kFused), fake_quant(w, scale, zero, spec, kComposed)), kTolerance);
+  EXPECT_GT(
+      relative(fake_quant(moved, scale, zero, spec, kFused), fake_quant(w, scale, zero, spec, kComposed)),
+      kTolerance);
 }
 
 TEST_F(Twins, PackedLinearTrainsScalesOnly) {
   for (const int bits : {2, 3, 4, 8}) {
     const quant::AffineSpec spec{bits, 32, quant::Grid::kAsym};
     quant::QuantizedLinear q{12, 96, spec, {}, {}, {}};
-    const at::Tensor codes = at::randint(0, spec.max_code() + 1, {12 * 96}), zeros = at::randint(0, spec.max_code() + 1, {12 * 3});
-    for (std::int64_t i = 0; i < codes.numel(); ++i) q.codes.push_back(static_cast<std::uint8_t>(codes[i].item<float>()));
-    for (std::int64_t i = 0; i < zeros.numel(); ++i) q.zero_points.push_back(static_cast<std::uint8_t>(zeros[i].item<float>()));
+    const at::Tensor codes = at::randint(0, spec.max_code() + 1, {12 * 96}),
+                     zeros = at::randint(0, spec.max_code() + 1, {12 * 3});
+    for (std::int64_t i = 0; i < codes.numel(); ++i)
+      q.codes.push_back(static_cast<std::uint8_t>(codes[i].item<float>()));
+    for (std::int64_t i = 0; i < zeros.numel(); ++i)
+      q.zero_points.push_back(static_cast<std::uint8_t>(zeros[i].item<float>()));
     q.scales.assign(36, 0.125f);
     QuantLinear linear;
     linear.set_packed(q, at::kCPU);
     EXPECT_LT(difference({random({5, 96}), linear.scale},
-                         [&](auto& in, const Compute& c) { return packed_linear(in[0], linear.words, in[1], linear.zero_point, {}, spec, c); }),
+                         [&](auto& in, const Compute& c) {
+                           return packed_linear(in[0], linear.words, in[1], linear.zero_point, {}, spec, c);
+                         }),
               kTolerance)
         << bits;
     std::vector<float> expected = quant::dequantize(q);
-    EXPECT_TRUE(at::equal(dequantize_packed(linear.words, linear.scale, linear.zero_point, 96, spec).flatten(),
-                          at::from_blob(expected.data(), {12 * 96}, at::kFloat)))
+    EXPECT_TRUE(
+        at::equal(dequantize_packed(linear.words, linear.scale, linear.zero_point, 96, spec).flatten(),
+                  at::from_blob(expected.data(), {12 * 96}, at::kFloat)))
         << bits;
   }
 }
 
 TEST_F(Twins, HeadLossesInChunksEqualAutogradOfTheWhole) {
-  const at::Tensor head = random({101, 16}), teacher = random({23, 16}), targets = at::randint(0, 101, {23}, at::kLong);
+  const at::Tensor head = random({101, 16}), teacher = random({23, 16}),
+                   targets = at::randint(0, 101, {23}, at::kLong);
   for (const Compute& compute : {kFused, kComposed}) {
     const at::Tensor hidden = random({23, 16}).requires_grad_(true);
     const at::Tensor log_p = at::log_softmax(at::matmul(hidden, head.t()), -1);
@@ -143,7 +173,8 @@ TEST_F(Twins, HeadLossesInChunksEqualAutogradOfTheWhole) {
     EXPECT_LT(relative(ce.grad_hidden, hidden.grad()), kTolerance);
     hidden.mutable_grad() = at::Tensor();
     const at::Tensor log_t = at::log_softmax(at::matmul(teacher, head.t()), -1);
-    const at::Tensor kl = (log_t.exp() * (log_t - at::log_softmax(at::matmul(hidden, head.t()), -1))).sum(-1).mean();
+    const at::Tensor kl =
+        (log_t.exp() * (log_t - at::log_softmax(at::matmul(hidden, head.t()), -1))).sum(-1).mean();
     kl.backward();
     const HeadLoss ours = head_kl(hidden, teacher, head, 7, compute, true);
     EXPECT_NEAR(ours.loss / kl.item<double>(), 1, 1e-5);
@@ -161,7 +192,8 @@ TEST_F(Twins, WholeBlockWithQkNormAndBiases) {
   c.qk_norm = true;
   const quant::AffineSpec spec{2, 32, quant::Grid::kAsym};
   DecoderBlock block(c);
-  for (auto& [name, norm] : block.norms()) *norm = at::rand({norm == &block.q_norm || norm == &block.k_norm ? 24 : 64}) + 0.5;
+  for (auto& [name, norm] : block.norms())
+    *norm = at::rand({norm == &block.q_norm || norm == &block.k_norm ? 24 : 64}) + 0.5;
   for (const model::LinearRole role : model::kLinearRoles) {
     QuantLinear& linear = block.linear(role);
     const model::LinearShape shape = model::linear_shape(c, role);
@@ -169,10 +201,14 @@ TEST_F(Twins, WholeBlockWithQkNormAndBiases) {
     linear.k = shape.k;
     linear.weight = random({shape.n, shape.k}, 0.2);
     linear.bias = random({shape.n}, 0.1);
-    linear.start_fake_quant(spec, at::full({shape.n, shape.k / 32}, 0.15), at::full({shape.n, shape.k / 32}, 1.0));
+    linear.start_fake_quant(spec, at::full({shape.n, shape.k / 32}, 0.15),
+                            at::full({shape.n, shape.k / 32}, 1.0));
   }
   const RopeTable table = make_rope_table(c, 16, at::kCPU);
-  EXPECT_LT(difference({random({2, 11, 64})}, [&](auto& in, const Compute& compute) { return block.forward(in[0], table, compute); }), 5 * kTolerance);
+  EXPECT_LT(
+      difference({random({2, 11, 64})},
+                 [&](auto& in, const Compute& compute) { return block.forward(in[0], table, compute); }),
+      5 * kTolerance);
 }
 
 TEST_F(Twins, CachedDecodingEqualsTheWholeForward) {
@@ -201,7 +237,8 @@ TEST_F(Twins, CachedDecodingEqualsTheWholeForward) {
     const at::Tensor x = random({2, 12, 32}), whole = windowed.forward(x, table, kFused);
     KvCache cache{at::empty({2, 2, 12, 8}), at::empty({2, 2, 12, 8}), 0};
     at::Tensor pieces = windowed.forward(x.narrow(1, 0, 5), table, kFused, &cache);
-    for (std::int64_t t = 5; t < 12; ++t) pieces = at::cat({pieces, windowed.forward(x.narrow(1, t, 1), table, kFused, &cache)}, 1);
+    for (std::int64_t t = 5; t < 12; ++t)
+      pieces = at::cat({pieces, windowed.forward(x.narrow(1, t, 1), table, kFused, &cache)}, 1);
     EXPECT_LT(relative(pieces, whole), kTolerance) << window;
   }
 }

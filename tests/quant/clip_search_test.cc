@@ -15,17 +15,20 @@ namespace {
 std::vector<float> weights(std::int64_t count, std::uint64_t seed) {  // roughly normal
   SplitMix64 random(seed);
   std::vector<float> w(static_cast<std::size_t>(count));
-  for (float& x : w) x = static_cast<float>((random.uniform() + random.uniform() + random.uniform() + random.uniform() - 2) * 0.05);
+  for (float& x : w)
+    x = static_cast<float>((random.uniform() + random.uniform() + random.uniform() + random.uniform() - 2) *
+                           0.05);
   return w;
 }
 
-double error(const std::vector<float>& w, std::int64_t n, std::int64_t k, const AffineSpec& spec, const std::vector<float>& s, const std::vector<float>& z,
-             const std::vector<float>& energy) {
+double error(const std::vector<float>& w, std::int64_t n, std::int64_t k, const AffineSpec& spec,
+             const std::vector<float>& s, const std::vector<float>& z, const std::vector<float>& energy) {
   std::vector<float> w_hat(w.size());
   fake_quant(w, s, z, n, k, spec, w_hat);
   double sum = 0;
   for (std::size_t i = 0; i < w.size(); ++i) {
-    sum += std::pow(static_cast<double>(w_hat[i]) - w[i], 2) * (energy.empty() ? 1 : energy[i % static_cast<std::size_t>(k)]);
+    sum += std::pow(static_cast<double>(w_hat[i]) - w[i], 2) *
+           (energy.empty() ? 1 : energy[i % static_cast<std::size_t>(k)]);
   }
   return sum;
 }
@@ -51,7 +54,8 @@ TEST_P(ClipSearch, IsNeverWorseThanMinMaxUnderItsOwnMeasure) {
 }
 
 INSTANTIATE_TEST_SUITE_P(BitsAndGrids, ClipSearch,
-                         ::testing::Combine(::testing::Values(2, 3, 4, 8), ::testing::Values(Grid::kAsym, Grid::kSignedSym)));
+                         ::testing::Combine(::testing::Values(2, 3, 4, 8),
+                                            ::testing::Values(Grid::kAsym, Grid::kSignedSym)));
 
 TEST(ClipSearchEnergy, KeepsTheWeightThatMattersMost) {
   const AffineSpec spec{2, 32, Grid::kAsym};

@@ -20,8 +20,10 @@ std::vector<Case> cases_of(const io::SafetensorsFile& file) {
   std::vector<Case> cases;
   for (const io::TensorInfo& tensor : file.tensors()) {
     int bits = 0, group = 0, end = 0;
-    if (std::sscanf(tensor.name.c_str(), "w%dg%d.scale%n", &bits, &group, &end) == 2 && end == static_cast<int>(tensor.name.size())) {
-      cases.push_back({"w" + std::to_string(bits) + "g" + std::to_string(group) + ".", {bits, group, Grid::kAsym}});
+    if (std::sscanf(tensor.name.c_str(), "w%dg%d.scale%n", &bits, &group, &end) == 2 &&
+        end == static_cast<int>(tensor.name.size())) {
+      cases.push_back(
+          {"w" + std::to_string(bits) + "g" + std::to_string(group) + ".", {bits, group, Grid::kAsym}});
     }
   }
   return cases;
@@ -29,12 +31,14 @@ std::vector<Case> cases_of(const io::SafetensorsFile& file) {
 
 TEST(EfficientQatQuantizer, StartForwardAndGradientsEqualTheAuthors) {
   const auto files = test::golden_files("efficientqat", "quantizer");
-  if (files.empty()) GTEST_SKIP() << "golden/efficientqat/quantizer*.safetensors is not here (set CRUMB_SHARED)";
+  if (files.empty())
+    GTEST_SKIP() << "golden/efficientqat/quantizer*.safetensors is not here (set CRUMB_SHARED)";
   for (const auto& path : files) {
     const io::SafetensorsFile file(path);
     const auto w = file.read_f32("w"), upstream = file.read_f32("upstream");
     const std::int64_t n = file.at("w").shape[0], k = file.at("w").shape[1];
-    const auto scale_factor = file.read_f32("perturb_scale_factor"), zero_add = file.read_f32("perturb_zero_add");
+    const auto scale_factor = file.read_f32("perturb_scale_factor"),
+               zero_add = file.read_f32("perturb_zero_add");
     const auto cases = cases_of(file);
     ASSERT_FALSE(cases.empty()) << path;
     for (const Case& c : cases) {
@@ -57,9 +61,11 @@ TEST(EfficientQatQuantizer, StartForwardAndGradientsEqualTheAuthors) {
         fake_quant_backward(w, scale, zero, upstream, n, k, c.spec, dw, ds, dz);
         const auto mask = file.read_u8(c.prefix + state + "dw_mask");
         for (std::size_t i = 0; i < w.size(); ++i) ASSERT_EQ(dw[i], mask[i] ? upstream[i] : 0.0f) << i;
-        const auto golden_ds = file.read_f32(c.prefix + state + "ds"), golden_dz = file.read_f32(c.prefix + state + "dz");
+        const auto golden_ds = file.read_f32(c.prefix + state + "ds"),
+                   golden_dz = file.read_f32(c.prefix + state + "dz");
         for (std::int64_t g = 0; g < groups; ++g) {
-          // The authors' sums run in f32, ours in f64: G terms, each rounded a few times, of size |g| max(1, |w/s|).
+          // The authors' sums run in f32, ours in f64: G terms, each rounded a few times, of size |g| max(1,
+          // |w/s|).
           const float s = effective_scale(scale[g]);
           double sum = 0, largest = 1;
           for (std::int64_t i = 0; i < c.spec.group_size; ++i) {

@@ -49,7 +49,6 @@ TEST(Recipe, PrintsAndParsesBackToTheLastBit) {
   r.block_ap.weight_lr = 0.1 + 0.2;
   r.block_ap.quant_lr = 1.0 / 3.0 * 1e-3;
   r.calibration.seed = 9007199254740991u;
-  r.e2e_qp.teacher = Teacher::kTopK;
   r.output.shard_bytes = 123456789012;
   const Recipe back = parse_recipe(to_json(r).dump(), "t");
   EXPECT_EQ(to_json(back).dump(), to_json(r).dump());

@@ -1,4 +1,5 @@
-// Golden files are found by pattern and describe themselves: a new file of the same layout is one more case, with no change here.
+// Golden files are found by pattern and describe themselves: a new file of the same layout is one more case,
+// with no change here.
 #pragma once
 #include <algorithm>
 #include <filesystem>
@@ -10,7 +11,8 @@
 
 namespace crumb::test {
 
-/// Files of golden_dir(method) whose names start with `prefix` and end in .safetensors, sorted; empty when the folder is not there.
+/// Files of golden_dir(method) whose names start with `prefix` and end in .safetensors, sorted; empty when
+/// the folder is not there.
 inline std::vector<std::filesystem::path> golden_files(const std::string& method, const std::string& prefix) {
   std::vector<std::filesystem::path> files;
   if (const auto folder = golden_dir(method)) {
@@ -24,7 +26,11 @@ inline std::vector<std::filesystem::path> golden_files(const std::string& method
 }
 
 /// Settings from the file's metadata; a missing one fails the test by exception.
-inline double setting(const io::SafetensorsFile& file, const std::string& key) { return std::stod(file.metadata().at(key)); }
-inline std::int64_t int_setting(const io::SafetensorsFile& file, const std::string& key) { return std::stoll(file.metadata().at(key)); }
+inline double setting(const io::SafetensorsFile& file, const std::string& key) {
+  return std::stod(file.metadata().at(key));
+}
+inline std::int64_t int_setting(const io::SafetensorsFile& file, const std::string& key) {
+  return std::stoll(file.metadata().at(key));
+}
 
 }  // namespace crumb::test

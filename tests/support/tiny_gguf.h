@@ -15,26 +15,38 @@ using GgufMetadata = std::vector<std::pair<std::string, io::GgufValue>>;
 inline constexpr std::uint32_t kGgufF32 = 0, kGgufF16 = 1, kGgufBf16 = 30;
 
 inline std::string tiny_gguf_name(std::string name) {
-  const std::pair<const char*, const char*> parts[] = {
-      {"model.embed_tokens.", "token_embd."}, {"model.norm.", "output_norm."},      {"lm_head.", "output."},
-      {"model.layers.", "blk."},              {"input_layernorm.", "attn_norm."},   {"post_attention_layernorm.", "ffn_norm."},
-      {"self_attn.q_proj.", "attn_q."},       {"self_attn.k_proj.", "attn_k."},     {"self_attn.v_proj.", "attn_v."},
-      {"self_attn.o_proj.", "attn_output."},  {"self_attn.q_norm.", "attn_q_norm."}, {"self_attn.k_norm.", "attn_k_norm."},
-      {"mlp.gate_proj.", "ffn_gate."},        {"mlp.up_proj.", "ffn_up."},          {"mlp.down_proj.", "ffn_down."}};
+  const std::pair<const char*, const char*> parts[] = {{"model.embed_tokens.", "token_embd."},
+                                                       {"model.norm.", "output_norm."},
+                                                       {"lm_head.", "output."},
+                                                       {"model.layers.", "blk."},
+                                                       {"input_layernorm.", "attn_norm."},
+                                                       {"post_attention_layernorm.", "ffn_norm."},
+                                                       {"self_attn.q_proj.", "attn_q."},
+                                                       {"self_attn.k_proj.", "attn_k."},
+                                                       {"self_attn.v_proj.", "attn_v."},
+                                                       {"self_attn.o_proj.", "attn_output."},
+                                                       {"self_attn.q_norm.", "attn_q_norm."},
+                                                       {"self_attn.k_norm.", "attn_k_norm."},
+                                                       {"mlp.gate_proj.", "ffn_gate."},
+                                                       {"mlp.up_proj.", "ffn_up."},
+                                                       {"mlp.down_proj.", "ffn_down."}};
   for (const auto& [hf, gguf] : parts) {
-    if (const std::size_t at = name.find(hf); at != std::string::npos) name.replace(at, std::string(hf).size(), gguf);
+    if (const std::size_t at = name.find(hf); at != std::string::npos)
+      name.replace(at, std::string(hf).size(), gguf);
   }
   return name;
 }
 
 /// Row 2i of a head in the file is row i of the model, row 2i + 1 is row i + head_dim / 2.
 inline std::vector<float> permuted_rows(const TinyTensor& tensor, std::int64_t heads) {
-  const auto rows = static_cast<std::size_t>(tensor.shape[0]), k = tensor.values.size() / rows, head_dim = rows / static_cast<std::size_t>(heads);
+  const auto rows = static_cast<std::size_t>(tensor.shape[0]), k = tensor.values.size() / rows,
+             head_dim = rows / static_cast<std::size_t>(heads);
   std::vector<float> out;
   for (std::size_t head = 0; head < rows; head += head_dim) {
     for (std::size_t i = 0; i < head_dim / 2; ++i) {
       for (const std::size_t row : {head + i, head + i + head_dim / 2}) {
-        out.insert(out.end(), tensor.values.begin() + static_cast<std::ptrdiff_t>(row * k), tensor.values.begin() + static_cast<std::ptrdiff_t>((row + 1) * k));
+        out.insert(out.end(), tensor.values.begin() + static_cast<std::ptrdiff_t>(row * k),
+                   tensor.values.begin() + static_cast<std::ptrdiff_t>((row + 1) * k));
       }
     }
   }
@@ -61,7 +73,8 @@ inline GgufMetadata tiny_gguf_metadata(const TinyModel& m) {
 }
 
 /// Matrices in `type` (F32, F16 or BF16), everything else in F32.
-inline std::vector<io::GgufTensorToWrite> tiny_gguf_tensors(const TinyModel& m, const TinyTensors& tensors, std::uint32_t type = kGgufF32) {
+inline std::vector<io::GgufTensorToWrite> tiny_gguf_tensors(const TinyModel& m, const TinyTensors& tensors,
+                                                            std::uint32_t type = kGgufF32) {
   std::vector<io::GgufTensorToWrite> out;
   for (const auto& [name, tensor] : tensors) {
     const std::uint32_t stored = tensor.shape.size() == 2 ? type : kGgufF32;
@@ -70,16 +83,21 @@ inline std::vector<io::GgufTensorToWrite> tiny_gguf_tensors(const TinyModel& m, 
     if (permuted && name.find(".q_proj.") != std::string::npos) values = permuted_rows(tensor, m.heads);
     if (permuted && name.find(".k_proj.") != std::string::npos) values = permuted_rows(tensor, m.kv_heads);
     const DType dtype = stored == kGgufF16 ? DType::kF16 : stored == kGgufBf16 ? DType::kBF16 : DType::kF32;
-    out.push_back({tiny_gguf_name(name), {tensor.shape.rbegin(), tensor.shape.rend()}, stored, io::convert_from_f32(values, dtype)});
+    out.push_back({tiny_gguf_name(name),
+                   {tensor.shape.rbegin(), tensor.shape.rend()},
+                   stored,
+                   io::convert_from_f32(values, dtype)});
   }
   return out;
 }
 
-inline void write_tiny_gguf(const std::filesystem::path& file, const TinyModel& model, const TinyTensors& tensors, std::uint32_t type = kGgufF32,
+inline void write_tiny_gguf(const std::filesystem::path& file, const TinyModel& model,
+                            const TinyTensors& tensors, std::uint32_t type = kGgufF32,
                             const GgufMetadata& more = {}) {
   GgufMetadata metadata = tiny_gguf_metadata(model);
   for (const auto& entry : more) {
-    const auto same = std::find_if(metadata.begin(), metadata.end(), [&](const auto& old) { return old.first == entry.first; });
+    const auto same = std::find_if(metadata.begin(), metadata.end(),
+                                   [&](const auto& old) { return old.first == entry.first; });
     same == metadata.end() ? metadata.push_back(entry) : void(same->second = entry.second);
   }
   io::write_gguf(file, metadata, tiny_gguf_tensors(model, tensors, type));

@@ -70,7 +70,8 @@ inline void write_tiny_tokenizer(const std::filesystem::path& folder) {
       << R"({"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<s>","eos_token":"</s>"})";
 }
 
-/// What a tiny model is like. The names of its tensors are spelled out below and not taken from src/model, which they test.
+/// What a tiny model is like. The names of its tensors are spelled out below and not taken from src/model,
+/// which they test.
 struct TinyModel {
   std::string family = "llama", architecture = "LlamaForCausalLM";
   std::int64_t hidden = 64, intermediate = 128, blocks = 2, heads = 4, kv_heads = 2, head_dim = 16;
@@ -86,8 +87,10 @@ struct TinyTensor {
 };
 using TinyTensors = std::map<std::string, TinyTensor>;
 
-/// About a normal distribution of standard deviation `spread` around `center`; every value is exact in F32, F16 and BF16.
-inline TinyTensor tiny_tensor(std::vector<std::int64_t> shape, double center, double spread, SplitMix64& random) {
+/// About a normal distribution of standard deviation `spread` around `center`; every value is exact in F32,
+/// F16 and BF16.
+inline TinyTensor tiny_tensor(std::vector<std::int64_t> shape, double center, double spread,
+                              SplitMix64& random) {
   std::int64_t count = 1;
   for (const std::int64_t dim : shape) count *= dim;
   std::vector<float> values(static_cast<std::size_t>(count));
@@ -103,14 +106,17 @@ inline TinyTensor tiny_tensor(std::vector<std::int64_t> shape, double center, do
 inline TinyTensors tiny_tensors(const TinyModel& m = {}) {
   SplitMix64 random(m.seed);
   TinyTensors tensors;
-  const auto norm = [&](const std::string& name, std::int64_t size) { tensors[name] = tiny_tensor({size}, 1.0, 0.1, random); };
+  const auto norm = [&](const std::string& name, std::int64_t size) {
+    tensors[name] = tiny_tensor({size}, 1.0, 0.1, random);
+  };
   tensors["model.embed_tokens.weight"] = tiny_tensor({m.vocabulary, m.hidden}, 0, 1.0, random);
   if (!m.tied) tensors["lm_head.weight"] = tiny_tensor({m.vocabulary, m.hidden}, 0, 0.2, random);
   norm("model.norm.weight", m.hidden);
   for (std::int64_t block = 0; block < m.blocks; ++block) {
     const std::string prefix = "model.layers." + std::to_string(block) + ".";
     const auto linear = [&](const std::string& name, std::int64_t n, std::int64_t k, bool bias) {
-      tensors[prefix + name + ".weight"] = tiny_tensor({n, k}, 0, 1.0 / std::sqrt(static_cast<double>(k)), random);
+      tensors[prefix + name + ".weight"] =
+          tiny_tensor({n, k}, 0, 1.0 / std::sqrt(static_cast<double>(k)), random);
       if (bias) tensors[prefix + name + ".bias"] = tiny_tensor({n}, 0, 0.1, random);
     };
     linear("self_attn.q_proj", m.heads * m.head_dim, m.hidden, m.qkv_bias);
@@ -157,19 +163,22 @@ inline nlohmann::ordered_json tiny_config(const TinyModel& m = {}) {
 inline std::vector<io::TensorToWrite> tiny_tensors_to_write(const TinyTensors& tensors, DType dtype) {
   std::vector<io::TensorToWrite> out;
   for (const auto& [name, tensor] : tensors) {
-    out.push_back({name, dtype, tensor.shape, [values = tensor.values, dtype] { return io::convert_from_f32(values, dtype); }});
+    out.push_back({name, dtype, tensor.shape,
+                   [values = tensor.values, dtype] { return io::convert_from_f32(values, dtype); }});
   }
   return out;
 }
 
 /// config.json, the weights (sharded when shard_bytes is positive) and a byte-level tokenizer.
-inline void write_tiny_model(const std::filesystem::path& folder, const TinyModel& model, const TinyTensors& tensors,
-                             DType dtype = DType::kF32, std::int64_t shard_bytes = 0) {
+inline void write_tiny_model(const std::filesystem::path& folder, const TinyModel& model,
+                             const TinyTensors& tensors, DType dtype = DType::kF32,
+                             std::int64_t shard_bytes = 0) {
   std::filesystem::create_directories(folder);
   if (shard_bytes > 0) {
     io::write_sharded_safetensors(folder, tiny_tensors_to_write(tensors, dtype), shard_bytes);
   } else {
-    io::write_safetensors(folder / "model.safetensors", tiny_tensors_to_write(tensors, dtype), {{"format", "pt"}});
+    io::write_safetensors(folder / "model.safetensors", tiny_tensors_to_write(tensors, dtype),
+                          {{"format", "pt"}});
   }
   std::ofstream(folder / "config.json") << tiny_config(model).dump(2);
   write_tiny_tokenizer(folder);

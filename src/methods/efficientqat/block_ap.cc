@@ -45,8 +45,8 @@ void freeze(nn::DecoderBlock& block) {
   for (auto& [name, norm] : block.norms()) *norm = norm->detach();
 }
 
-double evaluate(const nn::DecoderBlock& block, const calib::BlockBatches& data, std::int64_t batch, const nn::RopeTable& rope,
-                const nn::Compute& compute, const at::Device& device) {
+double evaluate(const nn::DecoderBlock& block, const calib::BlockBatches& data, std::int64_t batch,
+                const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
   const at::NoGradGuard no_grad;
   double sum = 0;
   const std::int64_t batches = data.inputs.windows() / batch;
@@ -59,13 +59,16 @@ double evaluate(const nn::DecoderBlock& block, const calib::BlockBatches& data, 
 
 }  // namespace
 
-BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train, const calib::BlockBatches& validation,
-                          const nn::RopeTable& rope, const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
-                          const at::Device& device, const std::function<void(std::int64_t, const BlockApStep&)>& on_step) {
+BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train,
+                          const calib::BlockBatches& validation, const nn::RopeTable& rope,
+                          const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
+                          const at::Device& device,
+                          const std::function<void(std::int64_t, const BlockApStep&)>& on_step) {
   CRUMB_CHECK(train.inputs.windows() % how.batch == 0 && train.targets.windows() == train.inputs.windows());
   const std::int64_t batches = train.inputs.windows() / how.batch, steps = how.epochs * batches;
   const std::vector<double> quant_lr = block_ap_schedule(how.quant_lr * lr_factor, how.min_lr_factor, steps);
-  const std::vector<double> weight_lr = block_ap_schedule(how.weight_lr * lr_factor, how.min_lr_factor, steps);
+  const std::vector<double> weight_lr =
+      block_ap_schedule(how.weight_lr * lr_factor, how.min_lr_factor, steps);
   AdamW optimizer(trainable(block, how), {.weight_decay = how.weight_decay});
 
   BlockApResult result;
@@ -73,10 +76,11 @@ BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& tr
     double sum = 0;
     for (std::int64_t b = 0; b < batches; ++b) {
       const std::int64_t k = epoch * batches + b;
-      const Tensor x = train.inputs.read(b * how.batch, how.batch).to(device);         // [batch, T, H]
+      const Tensor x = train.inputs.read(b * how.batch, how.batch).to(device);  // [batch, T, H]
       const Tensor target = train.targets.read(b * how.batch, how.batch).to(device);
       const Tensor loss = nn::mse_loss(block.forward(x, rope, compute), target, compute);
-      BlockApStep step{loss.item<double>(), 0, quant_lr[static_cast<std::size_t>(k)], weight_lr[static_cast<std::size_t>(k)]};
+      BlockApStep step{loss.item<double>(), 0, quant_lr[static_cast<std::size_t>(k)],
+                       weight_lr[static_cast<std::size_t>(k)]};
       if (std::isfinite(step.loss)) {
         loss.backward();
         step.gradient_norm = optimizer.gradient_norm();

@@ -1,4 +1,5 @@
-// Block-AP: block-wise training of all parameters. EfficientQAT, arXiv:2407.11062 §3.2; docs/methods/efficientqat.md.
+// Block-AP: block-wise training of all parameters. EfficientQAT, arXiv:2407.11062 §3.2;
+// docs/methods/efficientqat.md.
 #pragma once
 #include <functional>
 #include <vector>
@@ -20,18 +21,22 @@ struct BlockApResult {
   std::vector<BlockApStep> steps;
   std::vector<double> epoch_train_loss;       // mean over an epoch's batches
   std::vector<double> epoch_validation_loss;  // empty without validation windows
-  bool finite = true;                         // false: stopped at the first step whose loss was NaN or infinite; the block is spoiled
+  bool finite =
+      true;  // false: stopped at the first step whose loss was NaN or infinite; the block is spoiled
 };
 
-/// Trains the weights, norms, scales and zero points of a fake-quant block so that its output on `train.inputs` (the quantized-prefix stream)
-/// comes near `train.targets` (the full-precision block on the full-precision stream): plain mean squared error, AdamW, two learning rates, windows
-/// in their order, no clipping. `validation` may have no windows.
+/// Trains the weights, norms, scales and zero points of a fake-quant block so that its output on
+/// `train.inputs` (the quantized-prefix stream) comes near `train.targets` (the full-precision block on the
+/// full-precision stream): plain mean squared error, AdamW, two learning rates, windows in their order, no
+/// clipping. `validation` may have no windows.
 ///
 /// lr_factor  multiplies both learning rates (a retry after a loss that was not finite)
 /// on_step    called after every step; may throw to stop
 /// Deterministic for a fixed number of threads.
-BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train, const calib::BlockBatches& validation,
-                          const nn::RopeTable& rope, const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
-                          const at::Device& device, const std::function<void(std::int64_t, const BlockApStep&)>& on_step);
+BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train,
+                          const calib::BlockBatches& validation, const nn::RopeTable& rope,
+                          const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
+                          const at::Device& device,
+                          const std::function<void(std::int64_t, const BlockApStep&)>& on_step);
 
 }  // namespace crumb::methods::efficientqat

@@ -34,21 +34,21 @@ struct E2eQp::Impl {
     Tensor grad_normed;
     if (how.loss == recipe::E2eLoss::kCrossEntropy) {  // position t predicts token t + 1
       const Tensor states = normed.detach().narrow(1, 0, t - 1).reshape({b * (t - 1), h});
-      loss = nn::head_cross_entropy(states, lm.head, batch.ids.narrow(1, 1, t - 1).reshape({b * (t - 1)}), performance.logits_chunk_tokens,
-                                    lm.compute, true);
+      loss = nn::head_cross_entropy(states, lm.head, batch.ids.narrow(1, 1, t - 1).reshape({b * (t - 1)}),
+                                    performance.logits_chunk_tokens, lm.compute, true);
       grad_normed = at::constant_pad_nd(loss.grad_hidden.view({b, t - 1, h}), {0, 0, 0, 1});
     } else {
       CRUMB_CHECK(batch.teacher_hidden.defined());
-      loss = nn::head_kl(normed.detach().view({b * t, h}), batch.teacher_hidden.reshape({b * t, h}), lm.head, performance.logits_chunk_tokens,
-                         lm.compute, true);
+      loss = nn::head_kl(normed.detach().view({b * t, h}), batch.teacher_hidden.reshape({b * t, h}), lm.head,
+                         performance.logits_chunk_tokens, lm.compute, true);
       grad_normed = loss.grad_hidden.view({b, t, h});
     }
     normed.backward(grad_normed);
     return {loss.loss, leaf.grad()};
   }
 
-  // Adds the gradients of weight * loss to the scales; returns the loss. Gradient checkpointing by hand (arXiv:1604.06174): block inputs are
-  // kept, block i is run again when its gradient is due.
+  // Adds the gradients of weight * loss to the scales; returns the loss. Gradient checkpointing by hand
+  // (arXiv:1604.06174): block inputs are kept, block i is run again when its gradient is due.
   double accumulate(const E2eBatch& batch, double weight) {
     std::vector<Tensor> inputs;
     Tensor x = nn::embed(lm.embedding, batch.ids);
@@ -80,8 +80,10 @@ struct E2eQp::Impl {
   }
 };
 
-E2eQp::E2eQp(nn::CausalLm& lm, const recipe::E2eQp& how, const recipe::Performance& performance, std::int64_t steps)
-    : impl_(new Impl{lm, how, performance, warmup_cosine_schedule(how.lr, how.warmup_ratio, steps), {}, nullptr, {}}) {
+E2eQp::E2eQp(nn::CausalLm& lm, const recipe::E2eQp& how, const recipe::Performance& performance,
+             std::int64_t steps)
+    : impl_(new Impl{
+          lm, how, performance, warmup_cosine_schedule(how.lr, how.warmup_ratio, steps), {}, nullptr, {}}) {
   std::vector<AdamW::Parameter> parameters;
   for (nn::DecoderBlock& block : lm.blocks) {
     for (const model::LinearRole role : model::kLinearRoles) {
@@ -92,7 +94,8 @@ E2eQp::E2eQp(nn::CausalLm& lm, const recipe::E2eQp& how, const recipe::Performan
       parameters.push_back({linear.scale, 0});
     }
   }
-  impl_->optimizer = std::make_unique<AdamW>(std::move(parameters), nn::AdamWSettings{.weight_decay = how.weight_decay});
+  impl_->optimizer =
+      std::make_unique<AdamW>(std::move(parameters), nn::AdamWSettings{.weight_decay = how.weight_decay});
 }
 
 E2eQp::~E2eQp() = default;
@@ -113,7 +116,8 @@ E2eStep E2eQp::step(const std::vector<E2eBatch>& micro_batches) {
   result.gradient_norm = impl_->optimizer->gradient_norm();
   if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
     for (Tensor* scale : impl_->scales) scale->mutable_grad() = Tensor();
-    fail(ErrorKind::kNumerics, "methods.e2e_qp", "step ", steps_taken(), ": loss ", result.loss, ", gradient norm ", result.gradient_norm,
+    fail(ErrorKind::kNumerics, "methods.e2e_qp", "step ", steps_taken(), ": loss ", result.loss,
+         ", gradient norm ", result.gradient_norm,
          "; want finite numbers; lower e2e_qp.lr and run again with --resume");
   }
   // As torch's clip_grad_norm_: the factor is max / (norm + 1e-6), never above 1.
@@ -125,7 +129,9 @@ E2eStep E2eQp::step(const std::vector<E2eBatch>& micro_batches) {
   return result;
 }
 
-std::int64_t E2eQp::steps_taken() const { return impl_->optimizer->steps_taken(); }
+std::int64_t E2eQp::steps_taken() const {
+  return impl_->optimizer->steps_taken();
+}
 
 E2eQp::State E2eQp::state() const {
   State state{steps_taken(), {}, impl_->optimizer->first_moments(), impl_->optimizer->second_moments()};
