@@ -127,8 +127,12 @@ class Trainer {
   }
   double step() {
     const Tensor loss = nn::mse_loss(block_.forward(x_, rope_, form_.compute), target_, form_.compute);
-    loss.backward();
-    fused_ ? fused_->step({1e-4, 2e-5}) : composed_.run(2e-5);
+    if (fused_) {
+      fused_->backward_and_step(loss, {1e-4, 2e-5});
+    } else {
+      loss.backward();
+      composed_.run(2e-5);
+    }
     return loss.item<double>();
   }
 

@@ -92,6 +92,7 @@ int main(int argc, char** argv) {
   crumb::log::set_level_from_environment();
   crumb::install_interrupt_handler();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is then a failed write, with a message
+  std::signal(SIGXFSZ, SIG_IGN);  // as is a file above the shell's limit
   try {
     return crumb::cli::run(argc, argv);
   } catch (const crumb::Error& error) {

@@ -27,6 +27,36 @@ void AdamW::step(const std::vector<double>& lr) {
   }
 }
 
+// Called by autograd when a leaf's gradient is complete.
+class AdamW::StepHook final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  StepHook(AdamW& owner, std::size_t index, double lr, double& sum) : owner_(owner), index_(index), lr_(lr), sum_(sum) {}
+  void operator()(const at::Tensor& leaf) override {
+    Tensor w = leaf;
+    sum_ += nn::sum_of_squares(w.grad());
+    nn::adamw_step(w, w.grad(), owner_.m_[index_], owner_.v_[index_], owner_.steps_, lr_, owner_.settings_);
+    w.mutable_grad() = Tensor();
+  }
+
+ private:
+  AdamW& owner_;
+  std::size_t index_;
+  double lr_;
+  double& sum_;
+};
+
+double AdamW::backward_and_step(const Tensor& loss, const std::vector<double>& lr) {
+  ++steps_;
+  double sum = 0;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    torch::autograd::impl::set_post_acc_grad_hooks(
+        parameters_[i].value, std::make_unique<StepHook>(*this, i, lr.at(parameters_[i].set), sum));
+  }
+  loss.backward();
+  for (Parameter& p : parameters_) torch::autograd::impl::set_post_acc_grad_hooks(p.value, nullptr);
+  return std::sqrt(sum);
+}
+
 double AdamW::gradient_norm() const {
   double sum = 0;
   for (const Parameter& p : parameters_) {

@@ -15,9 +15,15 @@ class AdamW {
   };
 
   AdamW(std::vector<Parameter> parameters, const nn::AdamWSettings& settings);
+  AdamW(const AdamW&) = delete;
+  AdamW& operator=(const AdamW&) = delete;
 
   /// One step with lr[set]; gradients are freed as soon as they are used. Parameters without a gradient stay.
   void step(const std::vector<double>& lr);
+  /// loss.backward() that takes each parameter's step as soon as its gradient is there and frees it: all gradients are never in memory at
+  /// once. For losses that use every parameter once and want no clipping. The result is that of backward() and step(). Returns the global
+  /// gradient norm; when that is not finite the parameters are spoiled.
+  double backward_and_step(const at::Tensor& loss, const std::vector<double>& lr);
   /// Global L2 norm of the gradients of all parameters, in f64.
   double gradient_norm() const;
   /// Multiplies every gradient.
@@ -30,6 +36,7 @@ class AdamW {
   void restore(std::int64_t steps, const std::vector<at::Tensor>& m, const std::vector<at::Tensor>& v);
 
  private:
+  class StepHook;
   std::vector<Parameter> parameters_;
   nn::AdamWSettings settings_;
   std::vector<at::Tensor> m_, v_;

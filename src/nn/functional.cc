@@ -177,7 +177,7 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     Tensor grad = at::empty_like(y);
     const double loss = kernels::mse_loss(data(y), data(target), m, h, 1.0f, out(grad), nullptr, nullptr);
     ctx->saved_data["grad"] = grad;
-    return at::scalar_tensor(loss, y.options());
+    return at::scalar_tensor(static_cast<float>(loss), y.options());  // above f32: infinity, as the twin gives
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     return {ctx->saved_data["grad"].toTensor() * grads[0], Tensor()};

@@ -7,8 +7,10 @@
 namespace crumb::pipeline {
 
 std::int64_t MemoryPlan::peak_memory(std::int64_t ram_limit) const {
-  const bool mapped = ram_limit > 0 && largest_stream > ram_limit;
-  return std::max(shell + block + (mapped ? 0 : streams), end_to_end);
+  const auto in_memory = [&](std::int64_t stream) { return ram_limit > 0 && stream > ram_limit ? 0 : stream; };
+  std::int64_t held = 0;
+  for (const std::int64_t stream : streams) held += in_memory(stream);
+  return std::max(shell + block + held, end_to_end + in_memory(teacher_stream));
 }
 
 MemoryPlan plan_memory(const model::ModelConfig& c, const recipe::Recipe& r) {
@@ -23,11 +25,15 @@ MemoryPlan plan_memory(const model::ModelConfig& c, const recipe::Recipe& r) {
   const std::int64_t activations = tokens * kFloat * (8 * c.hidden_size + 4 * q_width + 6 * kv_width + 6 * c.intermediate_size);
   plan.block = (r.block_ap.enabled ? 5 : 2) * block_weights * kFloat + activations;
   const std::int64_t value = r.block_ap.store_dtype == recipe::StoreDtype::kF32 ? 4 : 2;
-  plan.largest_stream = r.calibration.samples * r.calibration.tokens * c.hidden_size * value;
-  plan.streams = 2 * (r.calibration.samples + r.calibration.validation_samples) * r.calibration.tokens * c.hidden_size * value;
+  const auto stream = [&](std::int64_t windows, std::int64_t length) { return windows * length * c.hidden_size * value; };
+  const std::int64_t train = stream(r.calibration.samples, r.calibration.tokens), validation = stream(r.calibration.validation_samples, r.calibration.tokens);
+  plan.streams = {train, train, validation, validation};
   if (r.e2e_qp.enabled) {
     const std::int64_t e2e_tokens = r.e2e_qp.batch * r.e2e_qp.tokens;
-    plan.streams += r.e2e_qp.samples * r.e2e_qp.tokens * c.hidden_size * value;
+    if (r.e2e_qp.loss == recipe::E2eLoss::kKl) {
+      plan.teacher_stream = stream(r.e2e_qp.samples, r.e2e_qp.tokens);
+      plan.streams.push_back(plan.teacher_stream);
+    }
     const std::int64_t groups = r.weights.group_size > 0 ? count.block_linears / r.weights.group_size : 0;
     plan.end_to_end = plan.shell + count.block_linears * r.weights.bits / 8 + groups * (4 * 4 + 1) + 3 * c.hidden_size * c.intermediate_size * kFloat +
                       e2e_tokens * c.hidden_size * kFloat * (c.num_hidden_layers + 8) +

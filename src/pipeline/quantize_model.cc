@@ -1,12 +1,14 @@
 #include "pipeline/quantize_model.h"
 
 #include <omp.h>
+#include <signal.h>
+#include <unistd.h>
 
-#include <fstream>
+#include <cerrno>
+#include <cstdlib>
 #include <optional>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory_info.h"
@@ -20,8 +22,11 @@
 #include "nn/torch_language_model.h"
 #include "pipeline/block_state.h"
 #include "pipeline/e2e_checkpoint.h"
+#include "pipeline/job.h"
 #include "pipeline/load_model.h"
 #include "pipeline/memory_plan.h"
+#include "pipeline/metrics.h"
+#include "pipeline/model_card.h"
 #include "pipeline/report.h"
 #include "pipeline/run_data.h"
 #include "pipeline/streams.h"
@@ -34,7 +39,6 @@ namespace efficientqat = methods::efficientqat;
 
 namespace {
 
-constexpr int kReportVersion = 1;
 constexpr int kAttempts = 3;                    // a block whose loss is not finite is tried again with halved learning rates
 constexpr double kCheckpointSeconds = 30;       // between E2E-QP checkpoints
 
@@ -42,23 +46,35 @@ calib::StoreDtype store_dtype(recipe::StoreDtype dtype) {
   return dtype == recipe::StoreDtype::kF32 ? calib::StoreDtype::kF32 : calib::StoreDtype::kBf16;
 }
 
-// Everything that decides the bytes of the result. Weights are stood for by the norms, which every training changes.
-ordered_json describe_job(const QuantizeRequest& request, const formats::Checkpoint& checkpoint, const std::string& device, int threads) {
-  std::vector<float> norms = checkpoint.read_f32(model::kFinalNormName);
-  for (std::int64_t i = 0; i < checkpoint.config().num_hidden_layers; ++i) {
-    const auto norm = checkpoint.read_f32(model::block_prefix(i) + "input_layernorm.weight");
-    norms.insert(norms.end(), norm.begin(), norm.end());
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = fs::weakly_canonical(path).lexically_relative(fs::weakly_canonical(folder));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// A process that was killed while it wrote left its half output under a temporary name.
+void remove_abandoned_output(const fs::path& output) {
+  const std::string prefix = cat(".", output.filename().string(), ".crumb-tmp-");
+  std::error_code error;
+  for (fs::directory_iterator entry(output.parent_path(), error); !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.rfind(prefix, 0) != 0) continue;
+    const long pid = std::strtol(name.c_str() + prefix.size(), nullptr, 10);
+    std::error_code ignored;
+    if (pid > 0 && ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) fs::remove_all(entry->path(), ignored);
   }
-  const std::string config = checkpoint.config_json();
-  return {{"report_version", kReportVersion},
-          {"model", {{"holds", checkpoint.describe()}, {"tensor_bytes", checkpoint.tensor_bytes()},
-                     {"config_sha256", sha256_hex(std::as_bytes(std::span(config)))},
-                     {"norms_sha256", sha256_hex(std::as_bytes(std::span(norms)))}}},
-          {"recipe", recipe::behavior_json(request.recipe)},
-          {"calibration", request.calib_spec},
-          {"evaluation", {{"spec", request.eval_spec}, {"context", request.eval_context}, {"windows", request.eval_windows}}},
-          {"device", device},
-          {"threads", threads}};
+}
+
+bool all_finite(nn::DecoderBlock& block) {
+  bool finite = true;
+  const auto check = [&](const at::Tensor& tensor) { finite = finite && at::isfinite(tensor).all().item<bool>(); };
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const nn::QuantLinear& linear = block.linear(role);
+    check(linear.weight);
+    check(linear.scale);
+    check(linear.zero_point);
+  }
+  for (auto& [name, norm] : block.norms()) check(*norm);
+  return finite;
 }
 
 // The run of one request. Its functions stand in the order in which they are called.
@@ -72,6 +88,7 @@ class Run {
     Meter total;
     RunDirectory run(run_dir_, job_, request_.mode);
     run_ = &run;
+    metrics_.emplace(run.path() / "metrics.jsonl");
     if (run.resumed()) log::info("going on with the run in ", run.path().string());
     prepare_data();
     evaluate_stage("fp", [&] { return load_causal_lm(*checkpoint_, eval_compute_, device_, Residency::kAuto); });
@@ -79,9 +96,7 @@ class Run {
     quantize_blocks();
     if (recipe_.block_ap.enabled) evaluate_stage("block_ap", [&] { return packed_model({}); });
     train_end_to_end();
-    write_output();
-    report_["total"] = total.finish();
-    report_["total"]["resumed"] = run.resumed();
+    write_output(total);
     finish();
     return report_;
   }
@@ -109,10 +124,22 @@ class Run {
       fail(ErrorKind::kInvalidArgument, "pipeline.quantize", output.string(), ": is the model itself; want another directory; give another -o");
     }
     run_dir_ = request_.run_dir.empty() ? fs::path(output.string() + ".run") : fs::path(request_.run_dir);
+    if (lies_in(run_dir_, output)) {
+      fail(ErrorKind::kInvalidArgument, "pipeline.quantize", run_dir_.string(), ": the run directory lies in the output; want a folder of its own; give another "
+           "--run-dir");
+    }
+    check_length("calibration.tokens", needs_calibration() ? recipe_.calibration.tokens : 0);
+    check_length("e2e_qp.tokens", recipe_.e2e_qp.enabled ? recipe_.e2e_qp.tokens : 0);
+    check_length("--eval-context", request_.eval_spec.empty() ? 0 : request_.eval_context);
     job_ = describe_job(request_, *checkpoint_, device_.str(), omp_get_max_threads());
     if (fs::exists(output) && !fs::exists(output / "crumb_report.json") && !(fs::is_directory(output) && fs::is_empty(output))) {
       fail(ErrorKind::kInvalidArgument, "pipeline.quantize", output.string(),
            ": exists and is not a result of crumb; want a new directory; give another -o, or move it away");
+    }
+    std::error_code error;
+    fs::create_directories(output.parent_path(), error);
+    if (error || ::access(output.parent_path().c_str(), W_OK) != 0) {
+      fail(ErrorKind::kIo, "pipeline.quantize", output.parent_path().string(), ": no output can be made there; want a writable folder; give another -o");
     }
     try {
       tokenizer_ = data::Tokenizer::open(request_.model);
@@ -144,6 +171,16 @@ class Run {
     packed_bytes_ = formats::hf_gptq_tensor_bytes(*checkpoint_, recipe_.weights.spec());
   }
 
+  void check_length(const char* field, std::int64_t tokens) const {
+    const std::int64_t longest = checkpoint_->config().max_position_embeddings;
+    if (longest > 0 && tokens > longest) {
+      fail(ErrorKind::kInvalidArgument, "pipeline.quantize", field, ": ", tokens, " tokens; the model's context is ", longest, "; lower it");
+    }
+  }
+  bool needs_calibration() const {
+    return recipe_.block_ap.enabled || recipe_.e2e_qp.enabled || recipe_.initialization.method == recipe::InitMethod::kClipSearchActivation;
+  }
+
   // The report of an output directory that this very job made.
   std::optional<ordered_json> finished_report() const {
     const fs::path file = fs::path(request_.output) / "crumb_report.json";
@@ -151,6 +188,10 @@ class Run {
     ordered_json found = io::parse_ordered_json(io::read_text_file(file), file.string());
     if (found.value("job", ordered_json()) == job_) {
       log::info(request_.output, ": holds the result of this job already; give --restart to make it again");
+      // The process may have ended between the output's rename and the end of the run.
+      if (fs::exists(run_dir_ / "run.json") && io::parse_ordered_json(io::read_text_file(run_dir_ / "run.json"), run_dir_.string()) == job_) {
+        RunDirectory(run_dir_, job_, ResumeMode::kAuto).remove();
+      }
       return found;
     }
     if (!fs::exists(run_dir_ / "run.json")) log::info(request_.output, ": holds the result of another job and will be replaced when this one is done");
@@ -161,8 +202,7 @@ class Run {
     const auto teacher = [&] {
       return nn::make_language_model(std::make_shared<nn::CausalLm>(load_causal_lm(*checkpoint_, eval_compute_, device_, Residency::kAuto)));
     };
-    const bool needed = recipe_.block_ap.enabled || recipe_.e2e_qp.enabled || recipe_.initialization.method == recipe::InitMethod::kClipSearchActivation;
-    if (needed) {
+    if (needs_calibration()) {
       if (const auto event = run_->find("calibration")) {
         calibration_ = load_calibration(run_->verified_file(*event));
       } else {
@@ -227,7 +267,6 @@ class Run {
   // EfficientQAT Algorithm 1, lines 1-7: every block in order against its full-precision output.
   void quantize_blocks() {
     const model::ModelConfig& config = checkpoint_->config();
-    const Meter meter;
     const bool streams_needed = calibration_.train.rows > 0;
     const bool teacher_needed = recipe_.e2e_qp.enabled && recipe_.e2e_qp.loss == recipe::E2eLoss::kKl && !run_->find("e2e_done");
     const calib::StoreOptions options{store_dtype(recipe_.block_ap.store_dtype), run_->path(), ram_limit_};
@@ -280,7 +319,9 @@ class Run {
         rows.push_back(done->at("row"));
         continue;
       }
-      ordered_json row = block_row(i, result, lr_factor, compare_streams(quantized, full, batch));
+      std::optional<TokenStatistics> statistics;
+      if (streams_needed) statistics = compare_streams(quantized, full, batch);
+      ordered_json row = block_row(i, result, lr_factor, statistics ? &*statistics : nullptr);
       row.update(block_meter.finish());
       ordered_json event = run_->describe_file(block_file(i));
       event.update({{"block", i}, {"row", row}});
@@ -289,8 +330,8 @@ class Run {
       print_progress(i, row, trained_seconds / static_cast<double>(++trained_blocks));
       rows.push_back(std::move(row));
     }
+    report_["block_ap"] = total_cost(rows);
     report_["blocks"] = std::move(rows);
-    report_["block_ap"] = meter.finish();
     if (teacher) {  // what the head sees
       const at::NoGradGuard no_grad;
       const at::Tensor norm = tensor_from(checkpoint_->read_f32(model::kFinalNormName), {config.hidden_size}).to(device_);
@@ -310,9 +351,15 @@ class Run {
       if (!recipe_.block_ap.enabled) return {};
       efficientqat::BlockApResult result =
           efficientqat::train_block(block, batches, validation, rope, recipe_.block_ap, lr_factor, block_compute_, device_,
-                                    [](std::int64_t, const efficientqat::BlockApStep&) { throw_if_interrupted("pipeline.quantize"); });
+                                    [&](std::int64_t k, const efficientqat::BlockApStep& step) {
+                                      metrics_->add({{"block", index}, {"step", k}, {"loss", step.loss}, {"gradient_norm", step.gradient_norm},
+                                                     {"quant_lr", step.quant_lr}, {"weight_lr", step.weight_lr}});
+                                      throw_if_interrupted("pipeline.quantize");
+                                    });
+      result.finite = result.finite && all_finite(block);  // the last update is followed by no loss
       if (result.finite) return result;
-      log::warn("block ", index, ": the loss is not finite at step ", result.steps.size(), "; trying again with half the learning rates");
+      log::warn("block ", index, ": the loss is not finite at step ", result.steps.size(), " with learning rates times ", lr_factor,
+                attempt + 1 < kAttempts ? "; trying again with half of them" : "; giving up");
     }
     fail(ErrorKind::kNumerics, "pipeline.quantize", "block ", index, ": the loss was not finite in ", kAttempts,
          " attempts with ever lower learning rates; want finite losses; lower block_ap.weight_lr and block_ap.quant_lr, or check the weights with crumb inspect");
@@ -321,7 +368,7 @@ class Run {
   void print_progress(std::int64_t i, const ordered_json& row, double seconds_a_block) const {
     const std::int64_t count = checkpoint_->config().num_hidden_layers;
     log::info("block=", i + 1, "/", count, row.contains("first_loss") ? cat(" first_loss=", row["first_loss"].get<double>(), " last_loss=", row["last_loss"].get<double>()) : "",
-              " stream_loss=", row["stream_loss"].get<double>(), " seconds=", fixed(row["seconds"].get<double>(), 1),
+              row.contains("stream_loss") ? cat(" stream_loss=", row["stream_loss"].get<double>()) : "", " seconds=", fixed(row["seconds"].get<double>(), 1),
               " left=", human_seconds(seconds_a_block * static_cast<double>(count - 1 - i)));
   }
 
@@ -360,36 +407,44 @@ class Run {
       const Meter meter;
       nn::CausalLm lm = packed_model({});
       efficientqat::E2eQp trainer(lm, recipe_.e2e_qp, recipe_.performance, steps);
-      ordered_json losses = ordered_json::array(), norms = ordered_json::array();
+      ordered_json losses = ordered_json::array(), norms = ordered_json::array(), earlier = ordered_json::array();
       if (const auto checkpoint = run_->find("e2e_checkpoint")) {
         trainer.restore(load_e2e_checkpoint(run_->verified_file(*checkpoint)));
         losses = checkpoint->at("losses");
         norms = checkpoint->at("gradient_norms");
+        earlier.push_back(checkpoint->at("cost"));
+        previous_checkpoint_ = checkpoint->at("file");
         log::info("E2E-QP: going on after step ", trainer.steps_taken(), "/", steps);
       }
-      Meter since_checkpoint;
+      const auto cost = [&] {  // of all processes that worked on it
+        ordered_json pieces = earlier;
+        pieces.push_back(meter.finish());
+        return total_cost(pieces);
+      };
+      double checkpoint_at = 0;
       while (trainer.steps_taken() < steps) {
         std::optional<Error> stopped;
         try {
           const efficientqat::E2eStep step = trainer.step(micro_batches(trainer.steps_taken()));
           losses.push_back(step.loss);
           norms.push_back(step.gradient_norm);
+          metrics_->add({{"e2e_step", trainer.steps_taken()}, {"loss", step.loss}, {"gradient_norm", step.gradient_norm}, {"lr", step.lr}});
           log::info("e2e_step=", trainer.steps_taken(), "/", steps, " loss=", fixed(step.loss, 4), " gradient_norm=", fixed(step.gradient_norm, 3),
-                    " lr=", step.lr, " left=", human_seconds(meter.seconds() / static_cast<double>(losses.size()) * static_cast<double>(steps - trainer.steps_taken())));
+                    " lr=", step.lr, " left=", human_seconds(cost()["seconds"].get<double>() / static_cast<double>(losses.size()) * static_cast<double>(steps - trainer.steps_taken())));
         } catch (const Error& error) {
           if (error.kind() != ErrorKind::kInterrupted) throw;
           stopped = error;
         }
         const bool last = trainer.steps_taken() == steps;
-        if (last || stopped || interrupted() || since_checkpoint.seconds() > kCheckpointSeconds) {
+        if (last || stopped || interrupted() || meter.seconds() - checkpoint_at > kCheckpointSeconds) {
           const std::string name = cat("e2e_", trainer.steps_taken(), ".safetensors");
           save_e2e_checkpoint(run_->path() / name, trainer.state());
           ordered_json event = run_->describe_file(name);
-          event.update({{"step", trainer.steps_taken()}, {"losses", losses}, {"gradient_norms", norms}});
+          event.update({{"step", trainer.steps_taken()}, {"losses", losses}, {"gradient_norms", norms}, {"cost", cost()}});
           run_->record("e2e_checkpoint", event);
           if (!previous_checkpoint_.empty() && previous_checkpoint_ != name) fs::remove(run_->path() / previous_checkpoint_);
           previous_checkpoint_ = name;
-          since_checkpoint = Meter();
+          checkpoint_at = meter.seconds();
           if (stopped) throw *stopped;
           if (!last) throw_if_interrupted("pipeline.quantize");
         }
@@ -397,7 +452,7 @@ class Run {
       trainer.finish();
       final_scales_ = trainer.state().scales;
       ordered_json result = {{"steps", steps}, {"loss", recipe::to_string(recipe_.e2e_qp.loss)}, {"losses", losses}, {"gradient_norms", norms}};
-      result.update(meter.finish());
+      result.update(cost());
       ordered_json done = *run_->find("e2e_checkpoint");
       done.erase("event");
       done["result"] = result;
@@ -429,7 +484,8 @@ class Run {
 
   // ------------------------------------------------------------------------------------------------------------------- output
 
-  void write_output() {
+  void write_output(const Meter& total) {
+    remove_abandoned_output(fs::absolute(request_.output).lexically_normal());
     io::AtomicDirectory output(request_.output);
     formats::HfOutputOptions options;
     options.spec = recipe_.weights.spec();
@@ -447,12 +503,16 @@ class Run {
                          {"bits_per_linear_weight", written.bits_per_linear_weight}};
     // The last figure is that of the files: they are opened again and evaluated as a user would.
     const std::string stage = recipe_.e2e_qp.enabled ? "e2e_qp" : recipe_.block_ap.enabled ? "written" : "start";
-    const ordered_json cost = recipe_.e2e_qp.enabled ? ordered_json{{"seconds", report_["e2e_qp"]["seconds"]}, {"peak_rss_bytes", report_["e2e_qp"]["peak_rss_bytes"]}}
-                                                     : ordered_json(nullptr);
+    const ordered_json cost = recipe_.e2e_qp.enabled     ? total_cost(ordered_json::array({report_["e2e_qp"]}))
+                              : recipe_.block_ap.enabled ? ordered_json(nullptr)
+                                                         : report_["block_ap"];
     evaluate_stage(stage, [&] { return load_causal_lm(*formats::Checkpoint::open(output.path()), eval_compute_, device_, Residency::kAuto); }, cost);
     for (auto& row : report_["stages"]) {
       if (row["stage"] == "block_ap") row.update(report_["block_ap"]);
     }
+    report_["total"] = total.finish();
+    report_["total"]["resumed"] = run_->resumed();
+    io::write_text_atomically(output.path() / "README.md", model_card(report_));
     io::write_text_atomically(output.path() / "crumb_report.json", report_.dump(1) + "\n");
     output.commit();
   }
@@ -473,6 +533,7 @@ class Run {
   fs::path run_dir_;
   ordered_json job_, report_;
   RunDirectory* run_ = nullptr;
+  std::optional<Metrics> metrics_;
   CalibrationData calibration_;
   data::TokenWindows evaluation_;
   std::optional<calib::ActivationStore> teacher_;  // E2E-QP's windows after the full-precision final norm

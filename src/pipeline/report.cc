@@ -1,7 +1,9 @@
 #include "pipeline/report.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <vector>
 
 #include "base/memory_info.h"
 
@@ -13,13 +15,36 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// Meters that have not ended: a new one resets the system's peak, which theirs must not forget.
+std::vector<std::int64_t*>& open_peaks() {
+  static std::vector<std::int64_t*> peaks;
+  return peaks;
+}
+
 }  // namespace
 
-Meter::Meter() : start_(now()) { reset_peak_resident(); }
+Meter::Meter() : start_(now()) {
+  const std::int64_t so_far = peak_resident_bytes();
+  for (std::int64_t* peak : open_peaks()) *peak = std::max(*peak, so_far);
+  open_peaks().push_back(&peak_);
+  reset_peak_resident();
+}
+
+Meter::~Meter() { std::erase(open_peaks(), &peak_); }
 
 double Meter::seconds() const { return now() - start_; }
 
-ordered_json Meter::finish() const { return {{"seconds", seconds()}, {"peak_rss_bytes", peak_resident_bytes()}}; }
+ordered_json Meter::finish() const { return {{"seconds", seconds()}, {"peak_rss_bytes", std::max(peak_, peak_resident_bytes())}}; }
+
+ordered_json total_cost(const ordered_json& rows) {
+  double seconds = 0;
+  std::int64_t peak = 0;
+  for (const auto& row : rows) {
+    seconds += row.value("seconds", 0.0);
+    peak = std::max(peak, row.value("peak_rss_bytes", std::int64_t{0}));
+  }
+  return {{"seconds", seconds}, {"peak_rss_bytes", peak}};
+}
 
 ordered_json finite_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
 
@@ -34,7 +59,7 @@ ordered_json stage_row(const std::string& stage, const ordered_json& evaluation,
   return row;
 }
 
-ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result, double lr_factor, const TokenStatistics& tokens) {
+ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result, double lr_factor, const TokenStatistics* tokens) {
   ordered_json row = {{"block", block}, {"lr_factor", lr_factor}};
   if (!result.steps.empty()) {
     row["first_loss"] = result.steps.front().loss;
@@ -49,10 +74,12 @@ ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApR
     row["losses"] = std::move(losses);
     row["gradient_norms"] = std::move(norms);
   }
-  row["stream_loss"] = tokens.loss;
-  row["largest_token_energy"] = tokens.largest_energy;
-  row["median_token_energy"] = tokens.median_energy;
-  row["largest_token_loss_share"] = tokens.largest_token_loss_share;
+  if (tokens != nullptr) {
+    row["stream_loss"] = tokens->loss;
+    row["largest_token_energy"] = tokens->largest_energy;
+    row["median_token_energy"] = tokens->median_energy;
+    row["largest_token_loss_share"] = tokens->largest_token_loss_share;
+  }
   return row;
 }
 

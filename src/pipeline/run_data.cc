@@ -1,9 +1,10 @@
 #include "pipeline/run_data.h"
 
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
+#include "base/cache_dir.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -80,19 +81,25 @@ const data::Tokenizer& need_tokenizer(const data::Tokenizer* tokenizer, const st
   return *tokenizer;
 }
 
+// Text through a tokenizer that belongs to another model gives ids that the embedding does not have.
+void check_ids(const TokenWindows& windows, std::int64_t vocab_size, const std::string& spec) {
+  const auto bad = std::find_if(windows.ids.begin(), windows.ids.end(), [&](std::int32_t id) { return id < 0 || id >= vocab_size; });
+  if (bad == windows.ids.end()) return;
+  fail(ErrorKind::kInvalidArgument, "pipeline.run_data", spec, ": the tokenizer gives token id ", *bad, "; the model's vocabulary is ", vocab_size,
+       "; the tokenizer files belong to another model: put the right ones beside the weights");
+}
+
 data::Corpus corpus_of(const std::string& spec, bool evaluation) {
   if (!data::is_named_corpus(spec)) return data::read_corpus(spec);
   const std::string_view split = !evaluation ? "train" : spec == "c4" ? "validation" : "test";
-  return data::named_corpus(spec, split, cache_directory());
+  return data::named_corpus(spec, split, cache_dir());
 }
 
 }  // namespace
 
-std::filesystem::path cache_directory() {
-  if (const char* own = std::getenv("CRUMB_CACHE")) return own;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME")) return std::filesystem::path(xdg) / "crumb";
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home == nullptr ? "." : home) / ".cache" / "crumb";
+std::filesystem::path source_file(const std::string& spec) {
+  if (const auto tokens = token_spec(spec)) return tokens->file;
+  return spec == "self" || data::is_named_corpus(spec) ? std::filesystem::path() : std::filesystem::path(spec);
 }
 
 std::string CalibrationData::content_hash() const {
@@ -122,6 +129,7 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
   if (wanted > 0) {
     data.e2e = data::select_windows(corpus, t, selection_of(r.e2e_qp.selection), wanted, 0, r.e2e_qp.tokens, r.e2e_qp.seed).train;
   }
+  for (const TokenWindows* windows : {&data.train, &data.validation, &data.e2e}) check_ids(*windows, vocab_size, spec);
   return data;
 }
 
@@ -132,7 +140,9 @@ TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* 
     const std::int64_t rows = windows > 0 ? std::min(windows, all.rows) : all.rows;
     return all.slice(0, rows, std::min(context, all.columns));
   }
-  return data::evaluation_windows(corpus_of(spec, true), need_tokenizer(tokenizer, spec), context, windows);
+  TokenWindows all = data::evaluation_windows(corpus_of(spec, true), need_tokenizer(tokenizer, spec), context, windows);
+  check_ids(all, vocab_size, spec);
+  return all;
 }
 
 namespace {

@@ -34,8 +34,8 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
 data::TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer, std::int64_t vocab_size, std::int64_t context,
                                       std::int64_t windows);
 
-/// Where named corpora are kept: CRUMB_CACHE, else XDG_CACHE_HOME/crumb, else ~/.cache/crumb.
-std::filesystem::path cache_directory();
+/// The file that a --calib or --eval value names, without a tensor's name; empty for `self` and named corpora.
+std::filesystem::path source_file(const std::string& spec);
 
 /// Kept in the run directory, so that a resumed run does not sample or download again.
 void save_calibration(const std::filesystem::path& file, const CalibrationData& data);

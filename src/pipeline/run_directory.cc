@@ -56,6 +56,41 @@ std::string first_difference(const ordered_json& expected, const ordered_json& f
   return "";
 }
 
+// Whether this room, or the streams, gave a file its name.
+bool is_run_file(const fs::path& path) {
+  std::string name = path.filename().string();
+  if (const auto temporary = name.find(".crumb-tmp-"); name[0] == '.' && temporary != std::string::npos) name = name.substr(1, temporary - 1);
+  const auto starts = [&](std::string_view with) { return name.rfind(with, 0) == 0; };
+  const bool tensors = fs::path(name).extension() == ".safetensors" && (starts("block_") || starts("e2e_") || starts("calibration"));
+  return tensors || name == "lock" || name == "run.json" || name == "journal.jsonl" || name == "metrics.jsonl" || starts("activations-");
+}
+
+// The lock last: who holds it owns the folder.
+void remove_run_files(const fs::path& folder, bool lock_too) {
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator(); entry.increment(error)) files.push_back(entry->path());
+  for (const fs::path& file : files) {
+    if (!error && is_run_file(file) && file.filename() != "lock") fs::remove(file, error);
+  }
+  if (!error && lock_too) fs::remove(folder / "lock", error);
+  if (error) log::warn(folder.string(), ": could not be emptied: ", error.message());
+}
+
+void check_is_a_run(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  if (!fs::is_directory(folder)) {
+    fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(), ": is not a folder; want a new one; give another --run-dir");
+  }
+  if (fs::exists(folder / "run.json")) return;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!is_run_file(entry.path())) {
+      fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(), ": holds '", entry.path().filename().string(),
+           "' and no run; want a new or empty folder; give another --run-dir");
+    }
+  }
+}
+
 std::vector<ordered_json> read_journal(const fs::path& path) {
   std::vector<ordered_json> events;
   std::ifstream in(path, std::ios::binary);
@@ -84,24 +119,22 @@ RunDirectory::RunDirectory(fs::path path, const ordered_json& job, ResumeMode mo
   if (mode == ResumeMode::kResume && !fs::exists(job_file)) {
     fail(ErrorKind::kNotFound, "pipeline.run_directory", path_.string(), ": no run to go on with; leave --resume away to start one");
   }
+  check_is_a_run(path_);
   std::error_code error;
   fs::create_directories(path_, error);
   if (error) fail(ErrorKind::kIo, "pipeline.run_directory", path_.string(), ": cannot make it: ", error.message(), "; choose another with --run-dir");
   lock_ = lock_file(path_ / "lock");
   try {
-    if (mode == ResumeMode::kRestart) {
-      for (const auto& entry : fs::directory_iterator(path_)) {
-        if (entry.path().filename() != "lock") fs::remove_all(entry.path());
-      }
-    }
-    if (fs::exists(job_file)) {
+    if (mode == ResumeMode::kRestart) remove_run_files(path_, /*lock_too=*/false);
+    events_ = read_journal(journal_file);
+    resumed_ = !events_.empty();
+    if (!events_.empty()) {
       const ordered_json found = io::parse_ordered_json(io::read_text_file(job_file), job_file.string());
       if (const std::string difference = first_difference(job, found, ""); !difference.empty()) {
         fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", path_.string(), ": holds an unfinished run of another job (", difference,
              "); give --restart to forget it, or another --run-dir");
       }
-      events_ = read_journal(journal_file);
-    } else {
+    } else {  // nothing is lost: a first try that was refused does not stand in the way of the next
       io::write_text_atomically(job_file, job.dump(2) + "\n");
     }
     journal_ = ::open(journal_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -156,9 +189,9 @@ fs::path RunDirectory::verified_file(const ordered_json& event) const {
 }
 
 void RunDirectory::remove() {
-  std::error_code error;
-  fs::remove_all(path_, error);
-  if (error) log::warn(path_.string(), ": could not be removed: ", error.message());
+  remove_run_files(path_, /*lock_too=*/true);
+  std::error_code ignored;
+  fs::remove(path_, ignored);  // stays when the user keeps something in it
 }
 
 }  // namespace crumb::pipeline

@@ -22,15 +22,16 @@ enum class ResumeMode {
 ///   other files    written whole before their journal line
 class RunDirectory {
  public:
-  /// `job` must equal the stored one; otherwise InvalidArgument, naming the first key that differs. Throws InvalidArgument when another process
-  /// holds the lock (with its process id).
+  /// `job` must equal the stored one when anything was finished there; otherwise InvalidArgument, naming the first key that differs. Throws InvalidArgument when another process
+  /// holds the lock (with its process id), and when the folder holds something other than a run, which must not be written into or removed.
   RunDirectory(std::filesystem::path path, const nlohmann::ordered_json& job, ResumeMode mode);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  bool resumed() const { return !events_.empty(); }
+  /// Something had been finished when it was opened.
+  bool resumed() const { return resumed_; }
 
   /// Appends {"event": name, …} and waits until it is on the disk.
   void record(const std::string& name, nlohmann::ordered_json fields);
@@ -42,12 +43,13 @@ class RunDirectory {
   /// {"file": name, "sha256": …} of a file already written under path().
   nlohmann::ordered_json describe_file(const std::string& name) const;
 
-  /// Removes the folder; the run is over.
+  /// Removes the run's files, and the folder when nothing else is in it; the run is over.
   void remove();
 
  private:
   std::filesystem::path path_;
   int lock_ = -1, journal_ = -1;
+  bool resumed_ = false;
   std::vector<nlohmann::ordered_json> events_;
 };
 

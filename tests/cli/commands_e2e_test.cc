@@ -118,8 +118,9 @@ TEST_F(Commands, GenerateRepeatsWithTheSeed) {
 }
 
 TEST_F(Commands, AFailedRunLeavesTheEarlierOutputIntact) {
-  std::filesystem::create_directories(out_);
-  std::ofstream(out_ + "/mine.txt") << "keep";
+  ASSERT_EQ(quantize({"--recipe", "rtn-w2g64"}).exit_code, 0);
+  const std::string before = file_text(out_ + "/model.safetensors");
+  ASSERT_FALSE(before.empty());
   const Ran group = quantize({"--set", "weights.group_size=48"});
   EXPECT_EQ(group.exit_code, 2);
   EXPECT_EQ(group.out, "");
@@ -127,9 +128,17 @@ TEST_F(Commands, AFailedRunLeavesTheEarlierOutputIntact) {
   const Ran samples = quantize({"--set", "calibration.samples=64"});
   EXPECT_EQ(samples.exit_code, 2);
   EXPECT_THAT(samples.err, HasSubstr("8 windows"));
-  EXPECT_EQ(file_text(out_ + "/mine.txt"), "keep");
   std::filesystem::resize_file(model_ + "/model.safetensors", 5000);
   EXPECT_EQ(quantize().exit_code, 4);
+  EXPECT_EQ(file_text(out_ + "/model.safetensors"), before);
+}
+
+TEST_F(Commands, AFolderOfSomethingElseIsNotReplaced) {
+  std::filesystem::create_directories(out_);
+  std::ofstream(out_ + "/mine.txt") << "keep";
+  const Ran ran = quantize();
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("not a result of crumb"));
   EXPECT_EQ(file_text(out_ + "/mine.txt"), "keep");
 }
 

@@ -22,6 +22,7 @@ TEST(RunDirectory, RemembersWhatWasRecorded) {
     EXPECT_FALSE(run.resumed());
     run.record("block", {{"block", 0}, {"loss", 0.5}});
     run.record("block", {{"block", 1}, {"loss", 0.25}});
+    EXPECT_FALSE(run.resumed()) << "what this process records is not an earlier one's";
   }
   RunDirectory run(folder / "run", kJob, ResumeMode::kResume);
   EXPECT_TRUE(run.resumed());
@@ -54,6 +55,15 @@ TEST(RunDirectory, RefusesAnotherJobNamingTheDifference) {
   EXPECT_FALSE(run.resumed());
 }
 
+TEST(RunDirectory, TakesAnotherJobWhenNothingWasFinished) {
+  const test::TempDir folder;
+  { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); }
+  ordered_json other = kJob;
+  other["threads"] = 3;
+  { RunDirectory(folder / "run", other, ResumeMode::kAuto).record("block", {{"block", 0}}); }
+  test::expect_error(ErrorKind::kInvalidArgument, {"threads"}, [&] { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); });
+}
+
 TEST(RunDirectory, RefusesASecondProcess) {
   const test::TempDir folder;
   RunDirectory first(folder / "run", kJob, ResumeMode::kAuto);
@@ -74,6 +84,29 @@ TEST(RunDirectory, NoticesAFileThatChanged) {
   EXPECT_EQ(run.verified_file(event), folder / "run" / "block");
   io::write_text_atomically(folder / "run" / "block", "codez");
   test::expect_error(ErrorKind::kCorrupt, {"changed", "--restart"}, [&] { run.verified_file(event); });
+}
+
+TEST(RunDirectory, KeepsItsHandsOffOtherFiles) {
+  const test::TempDir folder;
+  std::filesystem::create_directories(folder / "home");
+  io::write_text_atomically(folder / "home" / "letter.txt", "dear");
+  for (const ResumeMode mode : {ResumeMode::kAuto, ResumeMode::kRestart}) {
+    test::expect_error(ErrorKind::kInvalidArgument, {"letter.txt", "--run-dir"}, [&] { RunDirectory(folder / "home", kJob, mode); });
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder / "home" / "lock"));
+  // Put there during the run: it stays, and so does its folder.
+  {
+    RunDirectory run(folder / "run", kJob, ResumeMode::kAuto);
+    io::write_text_atomically(folder / "run" / "block_00000.safetensors", "codes");
+    io::write_text_atomically(folder / "run" / "letter.txt", "dear");
+  }
+  EXPECT_FALSE(RunDirectory(folder / "run", kJob, ResumeMode::kRestart).resumed());
+  EXPECT_FALSE(std::filesystem::exists(folder / "run" / "block_00000.safetensors"));
+  RunDirectory(folder / "run", kJob, ResumeMode::kAuto).remove();
+  EXPECT_TRUE(std::filesystem::exists(folder / "run" / "letter.txt"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run" / "run.json"));
+  RunDirectory(folder / "empty", kJob, ResumeMode::kAuto).remove();
+  EXPECT_FALSE(std::filesystem::exists(folder / "empty"));
 }
 
 }  // namespace

@@ -81,15 +81,11 @@ BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& tr
       const Tensor loss = nn::mse_loss(block.forward(x, rope, compute), target, compute);
       BlockApStep step{loss.item<double>(), 0, quant_lr[static_cast<std::size_t>(k)],
                        weight_lr[static_cast<std::size_t>(k)]};
-      if (std::isfinite(step.loss)) {
-        loss.backward();
-        step.gradient_norm = optimizer.gradient_norm();
-      }
+      if (std::isfinite(step.loss)) step.gradient_norm = optimizer.backward_and_step(loss, {step.quant_lr, step.weight_lr});
       if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm)) {
         result.finite = false;
         break;
       }
-      optimizer.step({step.quant_lr, step.weight_lr});
       sum += step.loss;
       result.steps.push_back(step);
       if (on_step) on_step(k, step);

@@ -118,7 +118,7 @@ E2eStep E2eQp::step(const std::vector<E2eBatch>& micro_batches) {
     for (Tensor* scale : impl_->scales) scale->mutable_grad() = Tensor();
     fail(ErrorKind::kNumerics, "methods.e2e_qp", "step ", steps_taken(), ": loss ", result.loss,
          ", gradient norm ", result.gradient_norm,
-         "; want finite numbers; lower e2e_qp.lr and run again with --resume");
+         "; want finite numbers; lower e2e_qp.lr and begin again with --restart");
   }
   // As torch's clip_grad_norm_: the factor is max / (norm + 1e-6), never above 1.
   if (impl_->how.max_grad_norm > 0) {
