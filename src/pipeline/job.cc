@@ -5,7 +5,6 @@
 
 #include "base/hash.h"
 #include "base/str.h"
-#include "base/str.h"
 #include "io/mapped_file.h"
 #include "pipeline/run_data.h"
 
@@ -18,7 +17,9 @@ namespace {
 
 constexpr std::size_t kWhole = std::size_t{64} << 20, kStride = std::size_t{1} << 20, kPiece = 4096;
 
-std::string hash_text(const std::string& text) { return sha256_hex(std::as_bytes(std::span(text))); }
+std::string hash_text(const std::string& text) {
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
 
 // The weight files and the files that a copy carries along.
 std::string model_fingerprint(const formats::Checkpoint& checkpoint) {
@@ -32,7 +33,8 @@ std::string model_fingerprint(const formats::Checkpoint& checkpoint) {
   }
   std::sort(files.begin(), files.end());
   std::string all;
-  for (const fs::path& file : files) all += (files.size() == 1 ? "" : file.filename().string()) + " " + file_fingerprint(file) + "\n";
+  for (const fs::path& file : files)
+    all += (files.size() == 1 ? "" : file.filename().string()) + " " + file_fingerprint(file) + "\n";
   return hash_text(all);
 }
 
@@ -57,15 +59,19 @@ std::string file_fingerprint(const fs::path& path) {
   return hash_text(cat(bytes.size(), " ", sha256_hex(sample)));
 }
 
-ordered_json describe_job(const QuantizeRequest& request, const formats::Checkpoint& checkpoint, const std::string& device, int threads) {
+ordered_json describe_job(const QuantizeRequest& request, const formats::Checkpoint& checkpoint,
+                          const std::string& device, int threads) {
   ordered_json evaluation = nullptr;
   if (!request.eval_spec.empty()) {
     evaluation = describe_source(request.eval_spec);
     evaluation.update({{"context", request.eval_context}, {"windows", request.eval_windows}});
   }
   return {{"report_version", kReportVersion},
-          {"model", {{"holds", checkpoint.describe()}, {"tensor_bytes", checkpoint.tensor_bytes()},
-                     {"config_sha256", hash_text(checkpoint.config_json())}, {"files_sha256", model_fingerprint(checkpoint)}}},
+          {"model",
+           {{"holds", checkpoint.describe()},
+            {"tensor_bytes", checkpoint.tensor_bytes()},
+            {"config_sha256", hash_text(checkpoint.config_json())},
+            {"files_sha256", model_fingerprint(checkpoint)}}},
           {"recipe", recipe::behavior_json(request.recipe)},
           {"calibration", describe_source(request.calib_spec)},
           {"evaluation", evaluation},

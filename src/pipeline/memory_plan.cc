@@ -7,7 +7,9 @@
 namespace crumb::pipeline {
 
 std::int64_t MemoryPlan::peak_memory(std::int64_t ram_limit) const {
-  const auto in_memory = [&](std::int64_t stream) { return ram_limit > 0 && stream > ram_limit ? 0 : stream; };
+  const auto in_memory = [&](std::int64_t stream) {
+    return ram_limit > 0 && stream > ram_limit ? 0 : stream;
+  };
   std::int64_t held = 0;
   for (const std::int64_t stream : streams) held += in_memory(stream);
   return std::max(shell + block + held, end_to_end + in_memory(teacher_stream));
@@ -19,14 +21,20 @@ MemoryPlan plan_memory(const model::ModelConfig& c, const recipe::Recipe& r) {
   const model::ParameterCount count = model::count_parameters(c);
   const std::int64_t block_weights = count.block_linears / std::max<std::int64_t>(1, c.num_hidden_layers);
   plan.shell = count.embeddings * kFloat;
-  // Saved activations of one block: two norms, q, k, v, attention output, gate, up and their product, with gradients of the widest.
+  // Saved activations of one block: two norms, q, k, v, attention output, gate, up and their product, with
+  // gradients of the widest.
   const std::int64_t tokens = r.block_ap.batch * r.calibration.tokens;
-  const std::int64_t q_width = c.num_attention_heads * c.head_dim, kv_width = c.num_key_value_heads * c.head_dim;
-  const std::int64_t activations = tokens * kFloat * (8 * c.hidden_size + 4 * q_width + 6 * kv_width + 6 * c.intermediate_size);
+  const std::int64_t q_width = c.num_attention_heads * c.head_dim,
+                     kv_width = c.num_key_value_heads * c.head_dim;
+  const std::int64_t activations =
+      tokens * kFloat * (8 * c.hidden_size + 4 * q_width + 6 * kv_width + 6 * c.intermediate_size);
   plan.block = (r.block_ap.enabled ? 5 : 2) * block_weights * kFloat + activations;
   const std::int64_t value = r.block_ap.store_dtype == recipe::StoreDtype::kF32 ? 4 : 2;
-  const auto stream = [&](std::int64_t windows, std::int64_t length) { return windows * length * c.hidden_size * value; };
-  const std::int64_t train = stream(r.calibration.samples, r.calibration.tokens), validation = stream(r.calibration.validation_samples, r.calibration.tokens);
+  const auto stream = [&](std::int64_t windows, std::int64_t length) {
+    return windows * length * c.hidden_size * value;
+  };
+  const std::int64_t train = stream(r.calibration.samples, r.calibration.tokens),
+                     validation = stream(r.calibration.validation_samples, r.calibration.tokens);
   plan.streams = {train, train, validation, validation};
   if (r.e2e_qp.enabled) {
     const std::int64_t e2e_tokens = r.e2e_qp.batch * r.e2e_qp.tokens;
@@ -35,7 +43,8 @@ MemoryPlan plan_memory(const model::ModelConfig& c, const recipe::Recipe& r) {
       plan.streams.push_back(plan.teacher_stream);
     }
     const std::int64_t groups = r.weights.group_size > 0 ? count.block_linears / r.weights.group_size : 0;
-    plan.end_to_end = plan.shell + count.block_linears * r.weights.bits / 8 + groups * (4 * 4 + 1) + 3 * c.hidden_size * c.intermediate_size * kFloat +
+    plan.end_to_end = plan.shell + count.block_linears * r.weights.bits / 8 + groups * (4 * 4 + 1) +
+                      3 * c.hidden_size * c.intermediate_size * kFloat +
                       e2e_tokens * c.hidden_size * kFloat * (c.num_hidden_layers + 8) +
                       2 * std::min(r.performance.logits_chunk_tokens, e2e_tokens) * c.vocab_size * kFloat;
   }

@@ -6,7 +6,8 @@
 
 namespace crumb::pipeline {
 
-/// Appends lines to a file. It is an aid: what cannot be written is left out, and steps that a resumed run takes again stand there again.
+/// Appends lines to a file. It is an aid: what cannot be written is left out, and steps that a resumed run
+/// takes again stand there again.
 class Metrics {
  public:
   explicit Metrics(const std::filesystem::path& file) : out_(file, std::ios::app) {}

@@ -5,7 +5,8 @@
 
 namespace crumb::pipeline {
 
-/// Markdown with the front matter that model hubs read. `report` as it will lie beside it (docs/report.md), with its "total".
+/// Markdown with the front matter that model hubs read. `report` as it will lie beside it (docs/report.md),
+/// with its "total".
 std::string model_card(const nlohmann::ordered_json& report);
 
 }  // namespace crumb::pipeline

@@ -189,6 +189,7 @@ class Run {
     if (found.value("job", ordered_json()) == job_) {
       log::info(request_.output, ": holds the result of this job already; give --restart to make it again");
       // The process may have ended between the output's rename and the end of the run.
+      remove_abandoned_output(fs::absolute(request_.output).lexically_normal());
       if (fs::exists(run_dir_ / "run.json") && io::parse_ordered_json(io::read_text_file(run_dir_ / "run.json"), run_dir_.string()) == job_) {
         RunDirectory(run_dir_, job_, ResumeMode::kAuto).remove();
       }

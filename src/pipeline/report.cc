@@ -13,7 +13,9 @@ using nlohmann::ordered_json;
 
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // Meters that have not ended: a new one resets the system's peak, which theirs must not forget.
 std::vector<std::int64_t*>& open_peaks() {
@@ -30,11 +32,17 @@ Meter::Meter() : start_(now()) {
   reset_peak_resident();
 }
 
-Meter::~Meter() { std::erase(open_peaks(), &peak_); }
+Meter::~Meter() {
+  std::erase(open_peaks(), &peak_);
+}
 
-double Meter::seconds() const { return now() - start_; }
+double Meter::seconds() const {
+  return now() - start_;
+}
 
-ordered_json Meter::finish() const { return {{"seconds", seconds()}, {"peak_rss_bytes", std::max(peak_, peak_resident_bytes())}}; }
+ordered_json Meter::finish() const {
+  return {{"seconds", seconds()}, {"peak_rss_bytes", std::max(peak_, peak_resident_bytes())}};
+}
 
 ordered_json total_cost(const ordered_json& rows) {
   double seconds = 0;
@@ -46,9 +54,12 @@ ordered_json total_cost(const ordered_json& rows) {
   return {{"seconds", seconds}, {"peak_rss_bytes", peak}};
 }
 
-ordered_json finite_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
+ordered_json finite_or_null(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
 
-ordered_json stage_row(const std::string& stage, const ordered_json& evaluation, std::int64_t bytes, std::int64_t parameters, const ordered_json& cost) {
+ordered_json stage_row(const std::string& stage, const ordered_json& evaluation, std::int64_t bytes,
+                       std::int64_t parameters, const ordered_json& cost) {
   ordered_json row = {{"stage", stage}};
   row["ppl"] = evaluation.is_object() ? evaluation.at("ppl") : ordered_json(nullptr);
   row["nll"] = evaluation.is_object() ? evaluation.at("nll") : ordered_json(nullptr);
@@ -59,7 +70,8 @@ ordered_json stage_row(const std::string& stage, const ordered_json& evaluation,
   return row;
 }
 
-ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result, double lr_factor, const TokenStatistics* tokens) {
+ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result,
+                       double lr_factor, const TokenStatistics* tokens) {
   ordered_json row = {{"block", block}, {"lr_factor", lr_factor}};
   if (!result.steps.empty()) {
     row["first_loss"] = result.steps.front().loss;

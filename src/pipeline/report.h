@@ -13,14 +13,16 @@
 
 namespace crumb::pipeline {
 
-/// Time and peak memory of a piece of work, from construction to finish(). Pieces may contain others; all of one thread.
+/// Time and peak memory of a piece of work, from construction to finish(). Pieces may contain others; all of
+/// one thread.
 class Meter {
  public:
   Meter();
   ~Meter();
   Meter(const Meter&) = delete;
   Meter& operator=(const Meter&) = delete;
-  /// {"seconds", "peak_rss_bytes"}; the peak is that of this piece where the system lets it be reset, else of the process so far.
+  /// {"seconds", "peak_rss_bytes"}; the peak is that of this piece where the system lets it be reset, else of
+  /// the process so far.
   nlohmann::ordered_json finish() const;
   double seconds() const;
 
@@ -32,13 +34,17 @@ class Meter {
 /// {"seconds": sum, "peak_rss_bytes": largest} of rows that have both.
 nlohmann::ordered_json total_cost(const nlohmann::ordered_json& rows);
 
-/// One row of the report's "stages": {"stage", "ppl", "nll", "bits_per_weight", "file_bytes", "seconds", "peak_rss_bytes"}; ppl and nll are null without
-/// evaluation windows. `bytes` is what the model's tensors take in a file, `parameters` its number of weights.
-nlohmann::ordered_json stage_row(const std::string& stage, const nlohmann::ordered_json& evaluation, std::int64_t bytes, std::int64_t parameters,
+/// One row of the report's "stages": {"stage", "ppl", "nll", "bits_per_weight", "file_bytes", "seconds",
+/// "peak_rss_bytes"}; ppl and nll are null without evaluation windows. `bytes` is what the model's tensors
+/// take in a file, `parameters` its number of weights.
+nlohmann::ordered_json stage_row(const std::string& stage, const nlohmann::ordered_json& evaluation,
+                                 std::int64_t bytes, std::int64_t parameters,
                                  const nlohmann::ordered_json& cost);
 
-/// Block-AP's result for one block. Losses of every step are kept: a few hundred numbers a block. `tokens` is null when there were no streams.
-nlohmann::ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result, double lr_factor, const TokenStatistics* tokens);
+/// Block-AP's result for one block. Losses of every step are kept: a few hundred numbers a block. `tokens` is
+/// null when there were no streams.
+nlohmann::ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result,
+                                 double lr_factor, const TokenStatistics* tokens);
 
 /// JSON has no NaN and no infinity: those become null.
 nlohmann::ordered_json finite_or_null(double value);

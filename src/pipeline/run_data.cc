@@ -20,9 +20,12 @@ namespace {
 
 data::Selection selection_of(recipe::Selection selection) {
   switch (selection) {
-    case recipe::Selection::kRandomDocuments: return data::Selection::kRandomDocuments;
-    case recipe::Selection::kSequential: return data::Selection::kSequential;
-    case recipe::Selection::kShuffledChunks: return data::Selection::kShuffledChunks;
+    case recipe::Selection::kRandomDocuments:
+      return data::Selection::kRandomDocuments;
+    case recipe::Selection::kSequential:
+      return data::Selection::kSequential;
+    case recipe::Selection::kShuffledChunks:
+      return data::Selection::kShuffledChunks;
   }
   return data::Selection::kSequential;
 }
@@ -44,10 +47,12 @@ std::int64_t e2e_windows(const recipe::E2eQp& how) {
 }
 
 // Rows [begin, begin + count) cut to `columns`; throws when there are fewer.
-TokenWindows take(const TokenWindows& from, std::int64_t begin, std::int64_t count, std::int64_t columns, std::string_view what, const std::string& spec) {
+TokenWindows take(const TokenWindows& from, std::int64_t begin, std::int64_t count, std::int64_t columns,
+                  std::string_view what, const std::string& spec) {
   if (begin + count > from.rows || columns > from.columns) {
-    fail(ErrorKind::kInvalidArgument, "pipeline.calibration", spec, ": holds ", from.rows, " windows of ", from.columns, " tokens; ", what, " wants ",
-         begin + count, " of ", columns, "; lower the recipe's samples or tokens (--set), or give more text");
+    fail(ErrorKind::kInvalidArgument, "pipeline.calibration", spec, ": holds ", from.rows, " windows of ",
+         from.columns, " tokens; ", what, " wants ", begin + count, " of ", columns,
+         "; lower the recipe's samples or tokens (--set), or give more text");
   }
   return from.slice(begin, begin + count, columns);
 }
@@ -55,11 +60,14 @@ TokenWindows take(const TokenWindows& from, std::int64_t begin, std::int64_t cou
 CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std::int64_t vocab_size) {
   CalibrationData data;
   const auto& c = r.calibration;
-  const auto read = [&](const std::string& name) { return data::read_token_file(spec.file + ":" + name, 0, vocab_size); };
+  const auto read = [&](const std::string& name) {
+    return data::read_token_file(spec.file + ":" + name, 0, vocab_size);
+  };
   if (!spec.name.empty()) {
     const TokenWindows all = read(spec.name);
     data.train = take(all, 0, c.samples, c.tokens, "calibration.samples", spec.file);
-    data.validation = take(all, c.samples, c.validation_samples, c.tokens, "calibration.samples + validation_samples", spec.file);
+    data.validation = take(all, c.samples, c.validation_samples, c.tokens,
+                           "calibration.samples + validation_samples", spec.file);
     data.e2e = take(all, 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file);
     return data;
   }
@@ -67,15 +75,19 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
   const std::string validation = file.find("validation") != nullptr ? "validation" : "val";
   data.train = take(read("train"), 0, c.samples, c.tokens, "calibration.samples", spec.file + ":train");
   if (c.validation_samples > 0) {
-    data.validation = take(read(validation), 0, c.validation_samples, c.tokens, "calibration.validation_samples", spec.file + ":" + validation);
+    data.validation = take(read(validation), 0, c.validation_samples, c.tokens,
+                           "calibration.validation_samples", spec.file + ":" + validation);
   }
-  if (e2e_windows(r.e2e_qp) > 0) data.e2e = take(read("e2e"), 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
+  if (e2e_windows(r.e2e_qp) > 0)
+    data.e2e =
+        take(read("e2e"), 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
   return data;
 }
 
 const data::Tokenizer& need_tokenizer(const data::Tokenizer* tokenizer, const std::string& spec) {
   if (tokenizer == nullptr) {
-    fail(ErrorKind::kNotFound, "pipeline.run_data", spec, ": is text, and the model has no tokenizer; put tokenizer.json beside its weights, or give a "
+    fail(ErrorKind::kNotFound, "pipeline.run_data", spec,
+         ": is text, and the model has no tokenizer; put tokenizer.json beside its weights, or give a "
          ".safetensors of token ids");
   }
   return *tokenizer;
@@ -83,9 +95,11 @@ const data::Tokenizer& need_tokenizer(const data::Tokenizer* tokenizer, const st
 
 // Text through a tokenizer that belongs to another model gives ids that the embedding does not have.
 void check_ids(const TokenWindows& windows, std::int64_t vocab_size, const std::string& spec) {
-  const auto bad = std::find_if(windows.ids.begin(), windows.ids.end(), [&](std::int32_t id) { return id < 0 || id >= vocab_size; });
+  const auto bad = std::find_if(windows.ids.begin(), windows.ids.end(),
+                                [&](std::int32_t id) { return id < 0 || id >= vocab_size; });
   if (bad == windows.ids.end()) return;
-  fail(ErrorKind::kInvalidArgument, "pipeline.run_data", spec, ": the tokenizer gives token id ", *bad, "; the model's vocabulary is ", vocab_size,
+  fail(ErrorKind::kInvalidArgument, "pipeline.run_data", spec, ": the tokenizer gives token id ", *bad,
+       "; the model's vocabulary is ", vocab_size,
        "; the tokenizer files belong to another model: put the right ones beside the weights");
 }
 
@@ -99,7 +113,8 @@ data::Corpus corpus_of(const std::string& spec, bool evaluation) {
 
 std::filesystem::path source_file(const std::string& spec) {
   if (const auto tokens = token_spec(spec)) return tokens->file;
-  return spec == "self" || data::is_named_corpus(spec) ? std::filesystem::path() : std::filesystem::path(spec);
+  return spec == "self" || data::is_named_corpus(spec) ? std::filesystem::path()
+                                                       : std::filesystem::path(spec);
 }
 
 std::string CalibrationData::content_hash() const {
@@ -107,7 +122,8 @@ std::string CalibrationData::content_hash() const {
   return sha256_hex(std::as_bytes(std::span(all)));
 }
 
-CalibrationData prepare_calibration(const std::string& spec, const recipe::Recipe& r, const data::Tokenizer* tokenizer, std::int64_t vocab_size,
+CalibrationData prepare_calibration(const std::string& spec, const recipe::Recipe& r,
+                                    const data::Tokenizer* tokenizer, std::int64_t vocab_size,
                                     const std::function<std::unique_ptr<model::LanguageModel>()>& teacher) {
   if (const auto tokens = token_spec(spec)) return from_tokens(*tokens, r, vocab_size);
   const auto& c = r.calibration;
@@ -115,7 +131,8 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
   const std::int64_t wanted = e2e_windows(r.e2e_qp);
   if (spec == "self") {
     const auto lm = teacher();
-    const TokenWindows block = sample_self_text(*lm, tokenizer, c.samples + c.validation_samples, c.tokens, c.seed);
+    const TokenWindows block =
+        sample_self_text(*lm, tokenizer, c.samples + c.validation_samples, c.tokens, c.seed);
     data.train = block.slice(0, c.samples, c.tokens);
     data.validation = block.slice(c.samples, c.samples + c.validation_samples, c.tokens);
     if (wanted > 0) data.e2e = sample_self_text(*lm, tokenizer, wanted, r.e2e_qp.tokens, r.e2e_qp.seed);
@@ -123,24 +140,29 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
   }
   const data::Tokenizer& t = need_tokenizer(tokenizer, spec);
   const data::Corpus corpus = corpus_of(spec, false);
-  data::WindowSplit split = data::select_windows(corpus, t, selection_of(c.selection), c.samples, c.validation_samples, c.tokens, c.seed);
+  data::WindowSplit split = data::select_windows(corpus, t, selection_of(c.selection), c.samples,
+                                                 c.validation_samples, c.tokens, c.seed);
   data.train = std::move(split.train);
   data.validation = std::move(split.validation);
   if (wanted > 0) {
-    data.e2e = data::select_windows(corpus, t, selection_of(r.e2e_qp.selection), wanted, 0, r.e2e_qp.tokens, r.e2e_qp.seed).train;
+    data.e2e = data::select_windows(corpus, t, selection_of(r.e2e_qp.selection), wanted, 0, r.e2e_qp.tokens,
+                                    r.e2e_qp.seed)
+                   .train;
   }
-  for (const TokenWindows* windows : {&data.train, &data.validation, &data.e2e}) check_ids(*windows, vocab_size, spec);
+  for (const TokenWindows* windows : {&data.train, &data.validation, &data.e2e})
+    check_ids(*windows, vocab_size, spec);
   return data;
 }
 
-TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer, std::int64_t vocab_size, std::int64_t context,
-                                std::int64_t windows) {
+TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer,
+                                std::int64_t vocab_size, std::int64_t context, std::int64_t windows) {
   if (token_spec(spec)) {
     TokenWindows all = data::read_token_file(spec, context, vocab_size);
     const std::int64_t rows = windows > 0 ? std::min(windows, all.rows) : all.rows;
     return all.slice(0, rows, std::min(context, all.columns));
   }
-  TokenWindows all = data::evaluation_windows(corpus_of(spec, true), need_tokenizer(tokenizer, spec), context, windows);
+  TokenWindows all =
+      data::evaluation_windows(corpus_of(spec, true), need_tokenizer(tokenizer, spec), context, windows);
   check_ids(all, vocab_size, spec);
   return all;
 }
@@ -170,7 +192,8 @@ CalibrationData load_calibration(const std::filesystem::path& path) {
   const io::SafetensorsFile file(path);
   const auto read = [&](const char* name) {
     TokenWindows windows;
-    if (const io::TensorInfo* info = file.find(name)) windows = {info->shape.at(0), info->shape.at(1), file.read_i32(name), path.string()};
+    if (const io::TensorInfo* info = file.find(name))
+      windows = {info->shape.at(0), info->shape.at(1), file.read_i32(name), path.string()};
     return windows;
   };
   return {read("train"), read("validation"), read("e2e")};

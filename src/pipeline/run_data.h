@@ -13,7 +13,8 @@ namespace crumb::pipeline {
 
 struct CalibrationData {
   data::TokenWindows train, validation;  // Block-AP
-  data::TokenWindows e2e;                // E2E-QP, in the order of its micro-batches; visited again from the first when steps need more
+  data::TokenWindows
+      e2e;  // E2E-QP, in the order of its micro-batches; visited again from the first when steps need more
   /// Of all ids: what the result depends on.
   std::string content_hash() const;
 };
@@ -26,15 +27,17 @@ struct CalibrationData {
 ///   anything else       a text file or a named corpus, windows chosen as the recipe says
 ///
 /// Throws InvalidArgument when the source cannot give what the recipe asks, naming both.
-CalibrationData prepare_calibration(const std::string& spec, const recipe::Recipe& recipe, const data::Tokenizer* tokenizer, std::int64_t vocab_size,
+CalibrationData prepare_calibration(const std::string& spec, const recipe::Recipe& recipe,
+                                    const data::Tokenizer* tokenizer, std::int64_t vocab_size,
                                     const std::function<std::unique_ptr<model::LanguageModel>()>& teacher);
 
-/// Resolves --eval (and `crumb eval`'s --text, --tokens): as prepare_calibration without `self`; a token file without a name must hold one tensor.
-/// `windows` 0 means all.
-data::TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer, std::int64_t vocab_size, std::int64_t context,
-                                      std::int64_t windows);
+/// Resolves --eval (and `crumb eval`'s --text, --tokens): as prepare_calibration without `self`; a token file
+/// without a name must hold one tensor. `windows` 0 means all.
+data::TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer,
+                                      std::int64_t vocab_size, std::int64_t context, std::int64_t windows);
 
-/// The file that a --calib or --eval value names, without a tensor's name; empty for `self` and named corpora.
+/// The file that a --calib or --eval value names, without a tensor's name; empty for `self` and named
+/// corpora.
 std::filesystem::path source_file(const std::string& spec);
 
 /// Kept in the run directory, so that a resumed run does not sample or download again.

@@ -34,17 +34,20 @@ int lock_file(const fs::path& path) {
     char holder[32] = {};
     const auto count = ::pread(descriptor, holder, sizeof holder - 1, 0);
     ::close(descriptor);
-    fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", path.parent_path().string(), ": another process",
-         count > 0 ? cat(" (", holder, ")") : std::string(), " works in this run directory; wait for it, stop it, or give another --run-dir");
+    fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", path.parent_path().string(),
+         ": another process", count > 0 ? cat(" (", holder, ")") : std::string(),
+         " works in this run directory; wait for it, stop it, or give another --run-dir");
   }
   const std::string pid = cat("pid ", ::getpid());
-  if (::ftruncate(descriptor, 0) != 0 || ::pwrite(descriptor, pid.data(), pid.size(), 0) < 0) fail_io(path, "write the lock");
+  if (::ftruncate(descriptor, 0) != 0 || ::pwrite(descriptor, pid.data(), pid.size(), 0) < 0)
+    fail_io(path, "write the lock");
   return descriptor;
 }
 
 // The first member of `expected` that `found` lacks or has otherwise, as a path.
 std::string first_difference(const ordered_json& expected, const ordered_json& found, const std::string& at) {
-  if (!expected.is_object() || !found.is_object()) return expected == found ? "" : cat(at, ": this job ", expected.dump(), ", the run there ", found.dump());
+  if (!expected.is_object() || !found.is_object())
+    return expected == found ? "" : cat(at, ": this job ", expected.dump(), ", the run there ", found.dump());
   for (const auto& [key, value] : expected.items()) {
     const std::string path = at.empty() ? key : at + "." + key;
     if (!found.contains(key)) return path + ": not in the run there";
@@ -59,17 +62,22 @@ std::string first_difference(const ordered_json& expected, const ordered_json& f
 // Whether this room, or the streams, gave a file its name.
 bool is_run_file(const fs::path& path) {
   std::string name = path.filename().string();
-  if (const auto temporary = name.find(".crumb-tmp-"); name[0] == '.' && temporary != std::string::npos) name = name.substr(1, temporary - 1);
+  if (const auto temporary = name.find(".crumb-tmp-"); name[0] == '.' && temporary != std::string::npos)
+    name = name.substr(1, temporary - 1);
   const auto starts = [&](std::string_view with) { return name.rfind(with, 0) == 0; };
-  const bool tensors = fs::path(name).extension() == ".safetensors" && (starts("block_") || starts("e2e_") || starts("calibration"));
-  return tensors || name == "lock" || name == "run.json" || name == "journal.jsonl" || name == "metrics.jsonl" || starts("activations-");
+  const bool tensors = fs::path(name).extension() == ".safetensors" &&
+                       (starts("block_") || starts("e2e_") || starts("calibration"));
+  return tensors || name == "lock" || name == "run.json" || name == "journal.jsonl" ||
+         name == "metrics.jsonl" || starts("activations-");
 }
 
 // The lock last: who holds it owns the folder.
 void remove_run_files(const fs::path& folder, bool lock_too) {
   std::error_code error;
   std::vector<fs::path> files;
-  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator(); entry.increment(error)) files.push_back(entry->path());
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error))
+    files.push_back(entry->path());
   for (const fs::path& file : files) {
     if (!error && is_run_file(file) && file.filename() != "lock") fs::remove(file, error);
   }
@@ -80,12 +88,14 @@ void remove_run_files(const fs::path& folder, bool lock_too) {
 void check_is_a_run(const fs::path& folder) {
   if (!fs::exists(folder)) return;
   if (!fs::is_directory(folder)) {
-    fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(), ": is not a folder; want a new one; give another --run-dir");
+    fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(),
+         ": is not a folder; want a new one; give another --run-dir");
   }
   if (fs::exists(folder / "run.json")) return;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (!is_run_file(entry.path())) {
-      fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(), ": holds '", entry.path().filename().string(),
+      fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", folder.string(), ": holds '",
+           entry.path().filename().string(),
            "' and no run; want a new or empty folder; give another --run-dir");
     }
   }
@@ -117,12 +127,15 @@ std::vector<ordered_json> read_journal(const fs::path& path) {
 RunDirectory::RunDirectory(fs::path path, const ordered_json& job, ResumeMode mode) : path_(std::move(path)) {
   const fs::path job_file = path_ / "run.json", journal_file = path_ / "journal.jsonl";
   if (mode == ResumeMode::kResume && !fs::exists(job_file)) {
-    fail(ErrorKind::kNotFound, "pipeline.run_directory", path_.string(), ": no run to go on with; leave --resume away to start one");
+    fail(ErrorKind::kNotFound, "pipeline.run_directory", path_.string(),
+         ": no run to go on with; leave --resume away to start one");
   }
   check_is_a_run(path_);
   std::error_code error;
   fs::create_directories(path_, error);
-  if (error) fail(ErrorKind::kIo, "pipeline.run_directory", path_.string(), ": cannot make it: ", error.message(), "; choose another with --run-dir");
+  if (error)
+    fail(ErrorKind::kIo, "pipeline.run_directory", path_.string(), ": cannot make it: ", error.message(),
+         "; choose another with --run-dir");
   lock_ = lock_file(path_ / "lock");
   try {
     if (mode == ResumeMode::kRestart) remove_run_files(path_, /*lock_too=*/false);
@@ -131,7 +144,8 @@ RunDirectory::RunDirectory(fs::path path, const ordered_json& job, ResumeMode mo
     if (!events_.empty()) {
       const ordered_json found = io::parse_ordered_json(io::read_text_file(job_file), job_file.string());
       if (const std::string difference = first_difference(job, found, ""); !difference.empty()) {
-        fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", path_.string(), ": holds an unfinished run of another job (", difference,
+        fail(ErrorKind::kInvalidArgument, "pipeline.run_directory", path_.string(),
+             ": holds an unfinished run of another job (", difference,
              "); give --restart to forget it, or another --run-dir");
       }
     } else {  // nothing is lost: a first try that was refused does not stand in the way of the next
@@ -169,7 +183,8 @@ std::optional<ordered_json> RunDirectory::find(const std::string& name, const or
   for (auto event = events_.rbegin(); event != events_.rend(); ++event) {
     if (event->at("event") != name) continue;
     bool agrees = true;
-    for (const auto& [key, value] : match.items()) agrees = agrees && event->contains(key) && event->at(key) == value;
+    for (const auto& [key, value] : match.items())
+      agrees = agrees && event->contains(key) && event->at(key) == value;
     if (agrees) return *event;
   }
   return std::nullopt;
@@ -181,8 +196,10 @@ ordered_json RunDirectory::describe_file(const std::string& name) const {
 
 fs::path RunDirectory::verified_file(const ordered_json& event) const {
   const fs::path file = path_ / event.at("file").get<std::string>();
-  if (!fs::exists(file) || sha256_hex(io::MappedFile(file).bytes()) != event.at("sha256").get<std::string>()) {
-    fail(ErrorKind::kCorrupt, "pipeline.run_directory", file.string(), ": missing or changed since it was written; want the file that the journal describes; "
+  if (!fs::exists(file) ||
+      sha256_hex(io::MappedFile(file).bytes()) != event.at("sha256").get<std::string>()) {
+    fail(ErrorKind::kCorrupt, "pipeline.run_directory", file.string(),
+         ": missing or changed since it was written; want the file that the journal describes; "
          "give --restart to begin again");
   }
   return file;

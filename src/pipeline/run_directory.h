@@ -1,4 +1,5 @@
-// Where a run keeps what it has finished, so that the same command goes on after any interruption. docs/resume.md.
+// Where a run keeps what it has finished, so that the same command goes on after any interruption.
+// docs/resume.md.
 #pragma once
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -22,8 +23,9 @@ enum class ResumeMode {
 ///   other files    written whole before their journal line
 class RunDirectory {
  public:
-  /// `job` must equal the stored one when anything was finished there; otherwise InvalidArgument, naming the first key that differs. Throws InvalidArgument when another process
-  /// holds the lock (with its process id), and when the folder holds something other than a run, which must not be written into or removed.
+  /// `job` must equal the stored one when anything was finished there; otherwise InvalidArgument, naming the
+  /// first key that differs. Throws InvalidArgument when another process holds the lock (with its process
+  /// id), and when the folder holds something other than a run, which must not be written into or removed.
   RunDirectory(std::filesystem::path path, const nlohmann::ordered_json& job, ResumeMode mode);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
@@ -36,9 +38,11 @@ class RunDirectory {
   /// Appends {"event": name, …} and waits until it is on the disk.
   void record(const std::string& name, nlohmann::ordered_json fields);
   /// The last event of this name for which all of `match`'s members agree; nullopt when there is none.
-  std::optional<nlohmann::ordered_json> find(const std::string& name, const nlohmann::ordered_json& match = {}) const;
+  std::optional<nlohmann::ordered_json> find(const std::string& name,
+                                             const nlohmann::ordered_json& match = {}) const;
 
-  /// A file of this run, with its SHA-256 in the event's "sha256": checked; throws Corrupt with what to delete.
+  /// A file of this run, with its SHA-256 in the event's "sha256": checked; throws Corrupt with what to
+  /// delete.
   std::filesystem::path verified_file(const nlohmann::ordered_json& event) const;
   /// {"file": name, "sha256": …} of a file already written under path().
   nlohmann::ordered_json describe_file(const std::string& name) const;

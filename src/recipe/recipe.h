@@ -102,7 +102,7 @@ struct Output {
 /// Speed and memory only: no field here may change a code.
 struct Performance {
   int threads = 0;                              // 0: every core this process may use; --threads overrides it
-  std::int64_t activation_ram_limit_bytes = 0;  // streams above it go to mapped files; 0: half of the memory available at the start
+  std::int64_t activation_ram_limit_bytes = 0;  // streams above it go to mapped files; 0: an eighth of the memory available at the start
   bool activation_checkpointing = true;         // E2E-QP: recompute a block's activations in the backward pass
   std::int64_t logits_chunk_tokens = 256;       // rows of logits that exist at once
 };

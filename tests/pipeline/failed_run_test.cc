@@ -20,7 +20,8 @@ using nlohmann::ordered_json;
 using test::expect_error;
 using test::TinyRun;
 
-// No file of this process may grow beyond `bytes` while this lives; as a full disk, the kernel refuses the write.
+// No file of this process may grow beyond `bytes` while this lives; as a full disk, the kernel refuses the
+// write.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(std::size_t bytes) {
@@ -37,8 +38,10 @@ class FileSizeLimit {
 
 // A run whose blocks and scales are finished and whose output could not be written.
 void run_into_a_full_disk(const TinyRun& run) {
-  const FileSizeLimit limit(100'000);  // above every file of the run directory, below the weights of the output
-  expect_error(ErrorKind::kIo, {".out.crumb-tmp-", "could not be written"}, [&] { quantize_model(run.request()); });
+  const FileSizeLimit limit(
+      100'000);  // above every file of the run directory, below the weights of the output
+  expect_error(ErrorKind::kIo, {".out.crumb-tmp-", "could not be written"},
+               [&] { quantize_model(run.request()); });
 }
 
 TEST(FailedRun, LeavesNoHalfOutputOnAFullDiskAndGoesOnLater) {
@@ -82,7 +85,8 @@ TEST(FailedRun, KeptTheVeryCodesAndScalesThatTheOutputHolds) {
   std::size_t changed = 0, i = 0;
   for (std::int64_t block = 0; block < 2; ++block) {
     for (const model::LinearRole role : model::kLinearRoles) {
-      quant::QuantizedLinear trained = blocks[static_cast<std::size_t>(block)].linears[static_cast<std::size_t>(role)];
+      quant::QuantizedLinear trained =
+          blocks[static_cast<std::size_t>(block)].linears[static_cast<std::size_t>(role)];
       const quant::QuantizedLinear found = *written->read_packed(model::linear_name(block, role));
       const std::vector<float> of_block_ap = trained.scales;
       set_scales(trained, scales.at(i++));
@@ -106,7 +110,8 @@ TEST(FailedRun, RefusesWeightsThatAreNotNumbersAndKeepsTheEarlierOutput) {
   QuantizeRequest request = run.request();
   for (const std::string& eval : {request.eval_spec, std::string()}) {
     request.eval_spec = eval;
-    expect_error(ErrorKind::kNumerics, {"model.layers.1.mlp.up_proj.weight", "7"}, [&] { quantize_model(request); });
+    expect_error(ErrorKind::kNumerics, {"model.layers.1.mlp.up_proj.weight", "7"},
+                 [&] { quantize_model(request); });
     EXPECT_EQ(run.weights(), before);
     std::filesystem::remove_all(run.path("out.run"));
   }
@@ -116,7 +121,8 @@ TEST(FailedRun, TriesABlockThreeTimesWithHalvedLearningRates) {
   const TinyRun run;
   QuantizeRequest request = run.request();
   request.recipe.block_ap.weight_lr = request.recipe.block_ap.quant_lr = 1e6;
-  expect_error(ErrorKind::kNumerics, {"block 0", "3 attempts", "weight_lr"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kNumerics, {"block 0", "3 attempts", "weight_lr"},
+               [&] { quantize_model(request); });
   EXPECT_FALSE(std::filesystem::exists(run.path("out")));
   EXPECT_TRUE(std::filesystem::exists(run.path("out.run") / "journal.jsonl")) << "what is finished is kept";
 }
@@ -143,9 +149,11 @@ TEST(FailedRun, RefusesABlockFileThatChanged) {
   std::string bytes = test::file_bytes(file);
   bytes[bytes.size() / 2] ^= 1;
   std::ofstream(file, std::ios::binary) << bytes;
-  expect_error(ErrorKind::kCorrupt, {"block_00001.safetensors", "--restart"}, [&] { quantize_model(run.request()); });
+  expect_error(ErrorKind::kCorrupt, {"block_00001.safetensors", "--restart"},
+               [&] { quantize_model(run.request()); });
   std::filesystem::remove(file);
-  expect_error(ErrorKind::kCorrupt, {"block_00001.safetensors", "missing"}, [&] { quantize_model(run.request()); });
+  expect_error(ErrorKind::kCorrupt, {"block_00001.safetensors", "missing"},
+               [&] { quantize_model(run.request()); });
   QuantizeRequest request = run.request();
   request.mode = ResumeMode::kRestart;
   EXPECT_FALSE(quantize_model(request)["total"]["resumed"].get<bool>());
@@ -156,10 +164,12 @@ TEST(FailedRun, RefusesAnotherJobNamingTheField) {
   run_into_a_full_disk(run);
   QuantizeRequest request = run.request();
   request.recipe.block_ap.weight_lr = 3e-5;
-  expect_error(ErrorKind::kInvalidArgument, {"recipe.block_ap.weight_lr", "3e-05", "--restart"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kInvalidArgument, {"recipe.block_ap.weight_lr", "3e-05", "--restart"},
+               [&] { quantize_model(request); });
   request = run.request();
   request.threads = 2;
-  expect_error(ErrorKind::kInvalidArgument, {"threads", "this job 2", "there 1"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kInvalidArgument, {"threads", "this job 2", "there 1"},
+               [&] { quantize_model(request); });
   request = run.request();
   request.recipe.performance.logits_chunk_tokens = 8;  // speed and memory only: the same job
   EXPECT_TRUE(quantize_model(request)["total"]["resumed"].get<bool>());
@@ -172,7 +182,8 @@ TEST(FailedRun, TouchesNoFolderThatIsNotItsOwn) {
   QuantizeRequest request = run.request();
   for (const ResumeMode mode : {ResumeMode::kAuto, ResumeMode::kRestart}) {
     request.mode = mode;
-    expect_error(ErrorKind::kInvalidArgument, {"not a result of crumb", "-o"}, [&] { quantize_model(request); });
+    expect_error(ErrorKind::kInvalidArgument, {"not a result of crumb", "-o"},
+                 [&] { quantize_model(request); });
   }
   request.output = run.path("new");
   for (const char* run_dir : {"out", "model", "text.txt"}) {
@@ -184,7 +195,8 @@ TEST(FailedRun, TouchesNoFolderThatIsNotItsOwn) {
   request = run.request("model");
   expect_error(ErrorKind::kInvalidArgument, {"is the model itself"}, [&] { quantize_model(request); });
   EXPECT_EQ(test::file_bytes(run.path("out") / "thesis.txt"), "years of work");
-  EXPECT_EQ(test::names_in(run.folder()), (std::vector<std::string>{"model", "out", "text.txt", "tokens.safetensors"}));
+  EXPECT_EQ(test::names_in(run.folder()),
+            (std::vector<std::string>{"model", "out", "text.txt", "tokens.safetensors"}));
 }
 
 TEST(FailedRun, SaysWhatDoesNotFitTheModel) {
@@ -194,10 +206,12 @@ TEST(FailedRun, SaysWhatDoesNotFitTheModel) {
   expect_error(ErrorKind::kInvalidArgument, {"48"}, [&] { quantize_model(request); });
   request = run.request();
   request.recipe.calibration.samples = 64;
-  expect_error(ErrorKind::kInvalidArgument, {"tokens.safetensors", "8 windows", "64"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kInvalidArgument, {"tokens.safetensors", "8 windows", "64"},
+               [&] { quantize_model(request); });
   request = run.request("long");
   request.recipe.calibration.tokens = 512;
-  expect_error(ErrorKind::kInvalidArgument, {"calibration.tokens", "512", "256"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kInvalidArgument, {"calibration.tokens", "512", "256"},
+               [&] { quantize_model(request); });
   request = run.request("short");
   request.calib_spec = run.path("short.txt");
   test::write_tiny_text(run.path("short.txt"), 40);
@@ -205,6 +219,16 @@ TEST(FailedRun, SaysWhatDoesNotFitTheModel) {
   request = run.request("absent");
   request.calib_spec = run.path("absent.txt");
   expect_error(ErrorKind::kNotFound, {"absent.txt"}, [&] { quantize_model(request); });
+}
+
+TEST(FailedRun, RefusesBeforeItStartsWhatCannotFitIntoMemory) {
+  const TinyRun run;
+  QuantizeRequest request = run.request();
+  request.recipe.calibration.samples = request.recipe.calibration.validation_samples =
+      request.recipe.block_ap.batch = 100'000'000;
+  expect_error(ErrorKind::kOutOfMemory, {"are available", "block_ap.batch", "activation_ram_limit_bytes"},
+               [&] { quantize_model(request); });
+  EXPECT_FALSE(std::filesystem::exists(run.path("out.run")));
 }
 
 TEST(FailedRun, RefusesTheTokenizerOfAnotherModel) {
@@ -215,7 +239,8 @@ TEST(FailedRun, RefusesTheTokenizerOfAnotherModel) {
   QuantizeRequest request = run.request();
   request.calib_spec = run.path("text.txt");
   request.eval_spec = "";
-  expect_error(ErrorKind::kInvalidArgument, {"text.txt", "vocabulary is 100"}, [&] { quantize_model(request); });
+  expect_error(ErrorKind::kInvalidArgument, {"text.txt", "vocabulary is 100"},
+               [&] { quantize_model(request); });
 }
 
 }  // namespace

@@ -89,10 +89,24 @@ class InterruptedRun : public ::testing::Test {
 
   // Enough epochs and steps that every stage takes some hundred milliseconds.
   static std::vector<std::string> arguments(const std::string& output) {
-    std::vector<std::string> words = {"quantize", run_->path("model"), "-o", run_->path(output), "--calib", run_->path("tokens.safetensors"), "--eval",
-                                      run_->path("tokens.safetensors").string() + ":val", "--eval-context", "32", "--device", "cpu", "--threads", "1"};
-    for (const char* set : {"calibration.samples=8", "calibration.validation_samples=2", "calibration.tokens=32", "block_ap.epochs=60", "block_ap.precision=f32",
-                            "e2e_qp.precision=f32", "e2e_qp.samples=4", "e2e_qp.tokens=32", "e2e_qp.steps=100"}) {
+    std::vector<std::string> words = {"quantize",
+                                      run_->path("model"),
+                                      "-o",
+                                      run_->path(output),
+                                      "--calib",
+                                      run_->path("tokens.safetensors"),
+                                      "--eval",
+                                      run_->path("tokens.safetensors").string() + ":val",
+                                      "--eval-context",
+                                      "32",
+                                      "--device",
+                                      "cpu",
+                                      "--threads",
+                                      "1"};
+    for (const char* set :
+         {"calibration.samples=8", "calibration.validation_samples=2", "calibration.tokens=32",
+          "block_ap.epochs=60", "block_ap.precision=f32", "e2e_qp.precision=f32", "e2e_qp.samples=4",
+          "e2e_qp.tokens=32", "e2e_qp.steps=100"}) {
       words.insert(words.end(), {"--set", set});
     }
     return words;
@@ -120,8 +134,10 @@ class InterruptedRun : public ::testing::Test {
     const json report = json::parse(test::file_bytes(run_->path("out") / "crumb_report.json"));
     const json undisturbed = json::parse(test::file_bytes(run_->path("undisturbed") / "crumb_report.json"));
     EXPECT_EQ(report["e2e_qp"]["losses"], undisturbed["e2e_qp"]["losses"]);
-    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(report["blocks"][i]["losses"], undisturbed["blocks"][i]["losses"]) << i;
-    for (const auto& name : test::names_in(run_->folder())) EXPECT_THAT(name, Not(HasSubstr("crumb-tmp"))) << "litter";
+    for (std::size_t i = 0; i < 3; ++i)
+      EXPECT_EQ(report["blocks"][i]["losses"], undisturbed["blocks"][i]["losses"]) << i;
+    for (const auto& name : test::names_in(run_->folder()))
+      EXPECT_THAT(name, Not(HasSubstr("crumb-tmp"))) << "litter";
   }
 
   static constexpr Moment kMoments[] = {
@@ -157,7 +173,8 @@ TEST_F(InterruptedRun, GivesTheSameBytesAfterManyKills) {
   for (int milliseconds = 150; kills < 40; milliseconds += 90, ++kills) {
     const auto program = start();
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
-    while (program->running() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    while (program->running() && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
     if (!program->running()) {
       ASSERT_EQ(program->wait(), 0) << program->log();
       break;
@@ -188,7 +205,9 @@ TEST_F(InterruptedRun, StopsOnCtrlCSayingHowToGoOn) {
       EXPECT_EQ(last["losses"].size(), last["step"]) << "the steps that were taken are kept";
       EXPECT_GT(last["step"], 0);
       const std::string metrics = test::file_bytes(run_->path("out.run") / "metrics.jsonl");
-      EXPECT_EQ(static_cast<std::size_t>(std::count(metrics.begin(), metrics.end(), '\n')), 3 * 240 + last["losses"].size()) << "a line a step";
+      EXPECT_EQ(static_cast<std::size_t>(std::count(metrics.begin(), metrics.end(), '\n')),
+                3 * 240 + last["losses"].size())
+          << "a line a step";
     }
     expect_the_undisturbed_result();
     TearDown();
@@ -237,7 +256,8 @@ TEST_F(InterruptedRun, RestartsOrInsistsAsAsked) {
   program->wait();
   const auto again = start({"--restart"});
   ASSERT_EQ(again->wait(), 0) << again->log();
-  EXPECT_FALSE(json::parse(test::file_bytes(run_->path("out") / "crumb_report.json"))["total"]["resumed"].get<bool>());
+  EXPECT_FALSE(
+      json::parse(test::file_bytes(run_->path("out") / "crumb_report.json"))["total"]["resumed"].get<bool>());
   EXPECT_TRUE(run_->weights() == expected_);
 }
 

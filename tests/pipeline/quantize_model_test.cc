@@ -1,7 +1,9 @@
-// Whole runs in this process: what they give. Failures: failed_run_test.cc; interruptions: interrupted_run_e2e_test.cc.
+// Whole runs in this process: what they give. Failures: failed_run_test.cc; interruptions:
+// interrupted_run_e2e_test.cc.
 #include "pipeline/quantize_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 
@@ -23,7 +25,8 @@ using test::TinyRun;
 // The perplexity of a directory as `crumb eval` measures it.
 double measured(const TinyRun& run, const std::string& model, int threads = 1) {
   LoadedModel loaded = load_model(run.path(model), {"cpu", "f32", threads});
-  const auto windows = prepare_evaluation(run.path("tokens.safetensors").string() + ":val", nullptr, loaded.model->vocab_size(), 32, 0);
+  const auto windows = prepare_evaluation(run.path("tokens.safetensors").string() + ":val", nullptr,
+                                          loaded.model->vocab_size(), 32, 0);
   return eval::perplexity(*loaded.model, windows).ppl;
 }
 
@@ -55,7 +58,8 @@ TEST(QuantizeModel, ReportsEveryStageAndTheWrittenFilesPerplexity) {
   EXPECT_EQ(report["e2e_qp"]["losses"].size(), 4u);
   EXPECT_GE(report["total"]["peak_rss_bytes"], stage(report, "e2e_qp")["peak_rss_bytes"]);
   EXPECT_FALSE(std::filesystem::exists(run.path("out.run")));
-  EXPECT_EQ(test::names_in(run.folder()), (std::vector<std::string>{"model", "out", "text.txt", "tokens.safetensors"}));
+  EXPECT_EQ(test::names_in(run.folder()),
+            (std::vector<std::string>{"model", "out", "text.txt", "tokens.safetensors"}));
 }
 
 TEST(QuantizeModel, CountsBitsFromTheFile) {
@@ -67,7 +71,8 @@ TEST(QuantizeModel, CountsBitsFromTheFile) {
   std::int64_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(run.path("out"))) {
     const std::string name = entry.path().filename();
-    if (name != "crumb_report.json" && name != "README.md") files += static_cast<std::int64_t>(entry.file_size());
+    if (name != "crumb_report.json" && name != "README.md")
+      files += static_cast<std::int64_t>(entry.file_size());
   }
   EXPECT_EQ(report["output"]["file_bytes"].get<std::int64_t>(), files);
   EXPECT_EQ(checkpoint->packed_spec()->bits, 2);
@@ -78,11 +83,14 @@ TEST(QuantizeModel, WritesAModelCardWithTheReportsNumbers) {
   const ordered_json report = quantize_model(run.request());
   const std::string card = test::file_bytes(run.path("out") / "README.md");
   EXPECT_EQ(card.substr(0, 4), "---\n");
-  for (const std::string& part : {std::string("# model, w2g64"), std::string("arXiv:2407.11062"), fixed(stage(report, "fp")["ppl"].get<double>(), 2),
-                                  fixed(stage(report, "e2e_qp")["ppl"].get<double>(), 2), fixed(report["output"]["bits_per_weight"].get<double>(), 3)}) {
+  for (const std::string& part : {std::string("# model, w2g64"), std::string("arXiv:2407.11062"),
+                                  fixed(stage(report, "fp")["ppl"].get<double>(), 2),
+                                  fixed(stage(report, "e2e_qp")["ppl"].get<double>(), 2),
+                                  fixed(report["output"]["bits_per_weight"].get<double>(), 3)}) {
     EXPECT_NE(card.find(part), std::string::npos) << part << " in:\n" << card;
   }
-  EXPECT_EQ(card.find(run.folder().string()), std::string::npos) << "a card names no folders of the machine that made it";
+  EXPECT_EQ(card.find(run.folder().string()), std::string::npos)
+      << "a card names no folders of the machine that made it";
 }
 
 TEST(QuantizeModel, QuantizesFromATextFile) {
@@ -135,9 +143,11 @@ TEST(QuantizeModel, TrainsByCrossEntropyOrByTheTeacher) {
   const ordered_json ce = quantize_model(request);
   EXPECT_EQ(kl["blocks"][1]["losses"], ce["blocks"][1]["losses"]);
   for (const ordered_json& report : {kl, ce}) {
-    EXPECT_LT(report["e2e_qp"]["losses"].back().get<double>(), report["e2e_qp"]["losses"].front().get<double>());
+    EXPECT_LT(report["e2e_qp"]["losses"].back().get<double>(),
+              report["e2e_qp"]["losses"].front().get<double>());
   }
-  EXPECT_GT(ce["e2e_qp"]["losses"][0].get<double>(), kl["e2e_qp"]["losses"][0].get<double>()) << "CE = KL + the data's entropy under the teacher";
+  EXPECT_GT(ce["e2e_qp"]["losses"][0].get<double>(), kl["e2e_qp"]["losses"][0].get<double>())
+      << "CE = KL + the data's entropy under the teacher";
   EXPECT_NE(run.weights("kl"), run.weights("ce"));
 }
 
@@ -155,8 +165,8 @@ TEST(QuantizeModel, GivesTheSameBytesWithStreamsInMappedFiles) {
   EXPECT_NE(run.weights("memory"), run.weights("bf16")) << "streams that are rounded must leave a trace";
 }
 
-// Recomputing a block in the backward pass runs the same operations on the same numbers; only gradients that meet (residuals) may be added
-// in another order: a few units of 2^-24 on losses of about 1, over 4 steps.
+// Recomputing a block in the backward pass runs the same operations on the same numbers; only gradients that
+// meet (residuals) may be added in another order: a few units of 2^-24 on losses of about 1, over 4 steps.
 TEST(QuantizeModel, LosesNothingByActivationCheckpointing) {
   const TinyRun run;
   QuantizeRequest request = run.request("with");
@@ -165,8 +175,12 @@ TEST(QuantizeModel, LosesNothingByActivationCheckpointing) {
   request.recipe.performance.activation_checkpointing = false;
   const ordered_json without = quantize_model(request);
   for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_NEAR(with["e2e_qp"]["losses"][i].get<double>(), without["e2e_qp"]["losses"][i].get<double>(), 1e-6) << i;
-    EXPECT_NEAR(without["e2e_qp"]["gradient_norms"][i].get<double>() / with["e2e_qp"]["gradient_norms"][i].get<double>(), 1, 1e-4) << i;
+    EXPECT_NEAR(with["e2e_qp"]["losses"][i].get<double>(), without["e2e_qp"]["losses"][i].get<double>(), 1e-6)
+        << i;
+    EXPECT_NEAR(without["e2e_qp"]["gradient_norms"][i].get<double>() /
+                    with["e2e_qp"]["gradient_norms"][i].get<double>(),
+                1, 1e-4)
+        << i;
   }
 }
 
@@ -179,7 +193,8 @@ TEST(QuantizeModel, RunsOnTwoThreads) {
   const ordered_json two = quantize_model(request);
   EXPECT_EQ(two["threads"], 2);
   // The first loss precedes any update: only the order of f32 sums differs.
-  EXPECT_NEAR(two["blocks"][0]["losses"][0].get<double>() / one["blocks"][0]["losses"][0].get<double>(), 1, 1e-4);
+  EXPECT_NEAR(two["blocks"][0]["losses"][0].get<double>() / one["blocks"][0]["losses"][0].get<double>(), 1,
+              1e-4);
   EXPECT_EQ(stage(two, "e2e_qp")["ppl"].get<double>(), measured(run, "two", 2));
 }
 
@@ -198,8 +213,10 @@ TEST(QuantizeModel, TrainsInBf16WhereTheProcessorIsFastAtIt) {
   EXPECT_EQ(bf16["precision"]["block_ap"], "bf16");
   EXPECT_NE(run.weights("f32"), run.weights("bf16"));
   for (const char* which : {"first_loss", "last_loss"}) {
-    // Operands keep 8 bits: their products are off by 2^-8 at most, sums of 64 of them by less, losses by twice that.
-    EXPECT_NEAR(bf16["blocks"][1][which].get<double>() / f32["blocks"][1][which].get<double>(), 1, 0.02) << which;
+    // Operands keep 8 bits: their products are off by 2^-8 at most, sums of 64 of them by less, losses by
+    // twice that.
+    EXPECT_NEAR(bf16["blocks"][1][which].get<double>() / f32["blocks"][1][which].get<double>(), 1, 0.02)
+        << which;
   }
   EXPECT_EQ(stage(bf16, "e2e_qp")["ppl"].get<double>(), measured(run, "bf16")) << "evaluations are in f32";
 }
@@ -219,7 +236,8 @@ TEST(QuantizeModel, KnowsTheNormsOfQwen3AndTheBiasesOfQwen2) {
     EXPECT_EQ(stage(report, "e2e_qp")["ppl"].get<double>(), measured(run, "out")) << model.family;
     const auto& losses = report["blocks"][0]["epoch_train_loss"];
     EXPECT_LT(losses[1].get<double>(), losses[0].get<double>()) << model.family;
-    const auto before = formats::Checkpoint::open(run.path("model")), after = formats::Checkpoint::open(run.path("out"));
+    const auto before = formats::Checkpoint::open(run.path("model")),
+               after = formats::Checkpoint::open(run.path("out"));
     if (model.qk_norm) {
       const std::string name = "model.layers.1.self_attn.q_norm.weight";
       EXPECT_NE(before->read_f32(name), after->read_f32(name)) << "norms are trained";
@@ -239,9 +257,11 @@ TEST(QuantizeModel, GivesTheSameCodesFromGgufAsFromSafetensors) {
   const ordered_json report = quantize_model(request);
   EXPECT_EQ(stage(report, "e2e_qp")["ppl"].get<double>(), measured(run, "from_gguf"));
   EXPECT_EQ(measured(run, "from_gguf"), measured(run, "out"));
-  const auto a = formats::Checkpoint::open(run.path("out")), b = formats::Checkpoint::open(run.path("from_gguf"));
+  const auto a = formats::Checkpoint::open(run.path("out")),
+             b = formats::Checkpoint::open(run.path("from_gguf"));
   for (const model::LinearRole role : model::kLinearRoles) {
-    const auto from_hf = a->read_packed(model::linear_name(1, role)), from_gguf = b->read_packed(model::linear_name(1, role));
+    const auto from_hf = a->read_packed(model::linear_name(1, role)),
+               from_gguf = b->read_packed(model::linear_name(1, role));
     EXPECT_EQ(from_hf->codes, from_gguf->codes) << model::linear_name(1, role);
     EXPECT_EQ(from_hf->scales, from_gguf->scales) << model::linear_name(1, role);
   }
@@ -254,8 +274,11 @@ TEST(QuantizeModel, QuantizesItsOwnOutputAgain) {
   request.model = run.path("out");
   request.recipe.weights.bits = 4;
   const ordered_json report = quantize_model(request);
-  // Four values a group lie on a grid of sixteen only as the initialization finds it; training must not make it worse than two bits made it.
-  EXPECT_LT(std::abs(std::log(stage(report, "e2e_qp")["ppl"].get<double>() / stage(report, "fp")["ppl"].get<double>())), 0.1);
+  // Four values a group lie on a grid of sixteen only as the initialization finds it; training must not make
+  // it worse than two bits made it.
+  EXPECT_LT(std::abs(std::log(stage(report, "e2e_qp")["ppl"].get<double>() /
+                              stage(report, "fp")["ppl"].get<double>())),
+            0.1);
 }
 
 TEST(QuantizeModel, DoesNothingWhenTheResultIsThere) {
@@ -288,9 +311,19 @@ TEST(QuantizeModel, EndsARunWhoseOutputWasAlreadyInPlace) {
   const TinyRun run;
   const ordered_json report = quantize_model(run.request());
   // As if the process had been killed between the output's rename and the end of the run.
-  { RunDirectory(run.path("out.run"), report["job"], ResumeMode::kAuto).record("calibration", ordered_json::object()); }
+  {
+    RunDirectory(run.path("out.run"), report["job"], ResumeMode::kAuto)
+        .record("calibration", ordered_json::object());
+  }
+  const auto abandoned = run.path(".out.crumb-tmp-2147483646"),
+             other = run.path(".other.crumb-tmp-2147483646"),
+             living = run.path(cat(".out.crumb-tmp-", ::getpid()));
+  for (const auto& folder : {abandoned, other, living}) std::filesystem::create_directories(folder / "inner");
   EXPECT_EQ(quantize_model(run.request()), report);
   EXPECT_FALSE(std::filesystem::exists(run.path("out.run")));
+  EXPECT_FALSE(std::filesystem::exists(abandoned));
+  EXPECT_TRUE(std::filesystem::exists(other));
+  EXPECT_TRUE(std::filesystem::exists(living));
 }
 
 }  // namespace

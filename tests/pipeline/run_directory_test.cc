@@ -50,7 +50,8 @@ TEST(RunDirectory, RefusesAnotherJobNamingTheDifference) {
   { RunDirectory(folder / "run", kJob, ResumeMode::kAuto).record("block", {{"block", 0}}); }
   ordered_json other = kJob;
   other["recipe"]["lr"] = 2e-4;
-  test::expect_error(ErrorKind::kInvalidArgument, {"recipe.lr", "--restart"}, [&] { RunDirectory(folder / "run", other, ResumeMode::kAuto); });
+  test::expect_error(ErrorKind::kInvalidArgument, {"recipe.lr", "--restart"},
+                     [&] { RunDirectory(folder / "run", other, ResumeMode::kAuto); });
   RunDirectory run(folder / "run", other, ResumeMode::kRestart);
   EXPECT_FALSE(run.resumed());
 }
@@ -61,18 +62,21 @@ TEST(RunDirectory, TakesAnotherJobWhenNothingWasFinished) {
   ordered_json other = kJob;
   other["threads"] = 3;
   { RunDirectory(folder / "run", other, ResumeMode::kAuto).record("block", {{"block", 0}}); }
-  test::expect_error(ErrorKind::kInvalidArgument, {"threads"}, [&] { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); });
+  test::expect_error(ErrorKind::kInvalidArgument, {"threads"},
+                     [&] { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); });
 }
 
 TEST(RunDirectory, RefusesASecondProcess) {
   const test::TempDir folder;
   RunDirectory first(folder / "run", kJob, ResumeMode::kAuto);
-  test::expect_error(ErrorKind::kInvalidArgument, {"another process", "pid"}, [&] { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); });
+  test::expect_error(ErrorKind::kInvalidArgument, {"another process", "pid"},
+                     [&] { RunDirectory(folder / "run", kJob, ResumeMode::kAuto); });
 }
 
 TEST(RunDirectory, ResumeWantsSomethingToGoOnWith) {
   const test::TempDir folder;
-  test::expect_error(ErrorKind::kNotFound, {"no run to go on with"}, [&] { RunDirectory(folder / "run", kJob, ResumeMode::kResume); });
+  test::expect_error(ErrorKind::kNotFound, {"no run to go on with"},
+                     [&] { RunDirectory(folder / "run", kJob, ResumeMode::kResume); });
   EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
@@ -91,7 +95,8 @@ TEST(RunDirectory, KeepsItsHandsOffOtherFiles) {
   std::filesystem::create_directories(folder / "home");
   io::write_text_atomically(folder / "home" / "letter.txt", "dear");
   for (const ResumeMode mode : {ResumeMode::kAuto, ResumeMode::kRestart}) {
-    test::expect_error(ErrorKind::kInvalidArgument, {"letter.txt", "--run-dir"}, [&] { RunDirectory(folder / "home", kJob, mode); });
+    test::expect_error(ErrorKind::kInvalidArgument, {"letter.txt", "--run-dir"},
+                       [&] { RunDirectory(folder / "home", kJob, mode); });
   }
   EXPECT_FALSE(std::filesystem::exists(folder / "home" / "lock"));
   // Put there during the run: it stays, and so does its folder.

@@ -23,7 +23,8 @@ inline std::string file_bytes(const std::filesystem::path& path) {
 /// Names in a folder, sorted.
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -33,7 +34,8 @@ inline void write_tiny_text(const std::filesystem::path& file, std::size_t bytes
   SplitMix64 random(17);
   std::string text;
   while (text.size() < bytes) {
-    for (std::uint64_t left = 2 + random.next() % 7; left > 0; --left) text += static_cast<char>('a' + random.next() % 26);
+    for (std::uint64_t left = 2 + random.next() % 7; left > 0; --left)
+      text += static_cast<char>('a' + random.next() % 26);
     text += random.next() % 12 == 0 ? ".\n" : " ";
   }
   std::ofstream(file) << text;
@@ -80,7 +82,9 @@ class TinyRun {
     write_tiny_model(path("model"), model_, tensors);
   }
 
-  std::string weights(const std::string& output = "out") const { return file_bytes(path(output) / "model.safetensors"); }
+  std::string weights(const std::string& output = "out") const {
+    return file_bytes(path(output) / "model.safetensors");
+  }
 
  private:
   TempDir folder_;
