@@ -24,6 +24,9 @@
 #include "cli/command.h"
 #include "kernels/gemm_bf16.h"
 #include "kernels/isa.h"
+#ifdef CRUMB_WITH_TORCH
+#include "nn/mkl_dispatch.h"  // itself without torch headers
+#endif
 
 namespace crumb::cli {
 namespace {
@@ -71,7 +74,8 @@ ordered_json torch_report() {
 #ifndef CRUMB_TORCH_VERSION
 #define CRUMB_TORCH_VERSION ""
 #endif
-  return {{"present", true}, {"version", CRUMB_TORCH_VERSION}};
+  const char* dispatch = nn::mkl_takes_intel_path() ? "intel" : "vendor";
+  return {{"present", true}, {"version", CRUMB_TORCH_VERSION}, {"mkl_dispatch", dispatch}};
 #else
   return {{"present", false}, {"version", nullptr}};
 #endif
@@ -132,7 +136,8 @@ std::string as_text(const ordered_json& r) {
     notes += "\nnote: the cache folder cannot be written; set CRUMB_CACHE to one that can";
   if (!r["cpu"]["features"]["avx2"].get<bool>()) notes += "\nnote: no AVX2: training will be slow here";
   const auto torch = r["torch"]["present"].get<bool>()
-                         ? cat("present ", r["torch"]["version"].get<std::string>())
+                         ? cat("present ", r["torch"]["version"].get<std::string>(), ", MKL dispatch ",
+                               r["torch"]["mkl_dispatch"].get<std::string>())
                          : std::string("absent");
   return cat("crumb      ", r["version"].get<std::string>(), ", ", r["compiler"].get<std::string>(),
              "\ncpu        ", r["cpu"]["model"].get<std::string>(), ", ", r["cpu"]["usable_cores"].get<int>(),

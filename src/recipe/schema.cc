@@ -162,7 +162,7 @@ std::vector<Field> make_fields() {
                      "0: every core; --threads overrides it"));
   f.push_back(number("performance.activation_ram_limit_bytes", &R::performance,
                      &Performance::activation_ram_limit_bytes, 0, kExactIntegers,
-                     "streams above it go to mapped files; 0: half of the memory available at the start"));
+                     "streams above it go to mapped files; 0: an eighth of the memory available at the start"));
   f.push_back(boolean("performance.activation_checkpointing", &R::performance,
                       &Performance::activation_checkpointing,
                       "E2E-QP: recompute activations in the backward pass"));
