@@ -151,11 +151,7 @@ std::optional<std::int32_t> BpeTokenizer::token_id(std::string_view token) const
 
 std::vector<std::int32_t> BpeTokenizer::encode(std::string_view text, bool add_special,
                                                bool parse_special) const {
-  const std::size_t invalid = find_invalid_utf8(text);
-  if (invalid != std::string_view::npos) {
-    fail(ErrorKind::kInvalidArgument, "data.encode", "text: byte ", invalid, " of ", text.size(),
-         " is not valid UTF-8; want UTF-8; convert the text (iconv -t UTF-8)");
-  }
+  check_utf8_to_encode(text);
   std::vector<std::int32_t> out;
   out.reserve(text.size() / 4 + 2);
   WordCache cache;

@@ -89,11 +89,7 @@ std::optional<std::int32_t> SentencePieceTokenizer::token_id(std::string_view to
 
 std::vector<std::int32_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special,
                                                          bool parse_special) const {
-  const std::size_t invalid = find_invalid_utf8(text);
-  if (invalid != std::string_view::npos) {
-    fail(ErrorKind::kInvalidArgument, "data.encode", "text: byte ", invalid, " of ", text.size(),
-         " is not valid UTF-8; want UTF-8; convert the text (iconv -t UTF-8)");
-  }
+  check_utf8_to_encode(text);
   std::vector<std::int32_t> out;
   if (add_special && add_bos_ && special_.bos) out.push_back(*special_.bos);
   WordCache cache;

@@ -1,5 +1,7 @@
 #include "data/utf8.h"
 
+#include "base/error.h"
+
 #include <utf8proc.h>
 
 namespace crumb::data {
@@ -74,6 +76,14 @@ std::size_t find_invalid_utf8(std::string_view text) {
     at += length;
   }
   return std::string_view::npos;
+}
+
+void check_utf8_to_encode(std::string_view text) {
+  const std::size_t invalid = find_invalid_utf8(text);
+  if (invalid != std::string_view::npos) {
+    fail(ErrorKind::kInvalidArgument, "data.encode", "text: byte ", invalid, " of ", text.size(),
+         " is not valid UTF-8; want UTF-8; convert the text (iconv -t UTF-8)");
+  }
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

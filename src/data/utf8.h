@@ -18,6 +18,10 @@ std::uint32_t utf8_code_point(std::string_view text, std::size_t at, std::size_t
 /// Offset of the first byte that is not valid UTF-8, or npos.
 std::size_t find_invalid_utf8(std::string_view text);
 
+/// Throws InvalidArgument, naming the first bad byte, unless `text` is valid UTF-8: what every encoder asks
+/// first.
+void check_utf8_to_encode(std::string_view text);
+
 /// Each maximal part that is no valid character becomes one U+FFFD, as Unicode 3.9 (table 3-8) recommends and
 /// Rust's from_utf8_lossy does.
 std::string replace_invalid_utf8(std::string_view text);

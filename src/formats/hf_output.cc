@@ -51,17 +51,13 @@ class ShardWriter {
       return count;
     }
     std::vector<std::string> names;
-    const auto padded = [](std::int64_t i) {
-      return std::string(5 - std::min<std::size_t>(5, std::to_string(i).size()), '0') + std::to_string(i);
-    };
-    for (std::int64_t i = 0; i < count; ++i) {
-      names.push_back(cat("model-", padded(i + 1), "-of-", padded(count), ".safetensors"));
-      fs::rename(folder_ / temporary_names_[static_cast<std::size_t>(i)], folder_ / names.back());
+    for (const std::string& temporary : temporary_names_) {
+      names.push_back(io::shard_file_name(names.size() + 1, temporary_names_.size()));
+      fs::rename(folder_ / temporary, folder_ / names.back());
     }
-    nlohmann::ordered_json index = {{"metadata", {{"total_size", total_}}},
-                                    {"weight_map", nlohmann::ordered_json::object()}};
-    for (const auto& [name, shard] : files_) index["weight_map"][name] = names[shard];
-    io::write_text_atomically(folder_ / "model.safetensors.index.json", index.dump(2) + "\n");
+    std::map<std::string, std::string> file_of_tensor;
+    for (const auto& [name, shard] : files_) file_of_tensor[name] = names[shard];
+    io::write_shard_index(folder_, file_of_tensor, static_cast<std::uint64_t>(total_));
     return count;
   }
   std::int64_t total() const { return total_; }

@@ -23,8 +23,9 @@ struct TensorInfo {
   std::int64_t elements() const;
 };
 
-/// One file, validated completely when opened: header length against file size, UTF-8, duplicate keys, shapes, overflow, overlaps, holes,
-/// trailing bytes. Throws Corrupt naming file and tensor. dtypes that crumb has no use for (F8, F4 …) are listed in skipped() only.
+/// One file, validated completely when opened: header length against file size, UTF-8, duplicate keys,
+/// shapes, overflow, overlaps, holes, trailing bytes. Throws Corrupt naming file and tensor. dtypes that
+/// crumb has no use for (F8, F4 …) are listed in skipped() only.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -62,7 +63,8 @@ void convert_to_f32(std::span<const std::byte> bytes, DType dtype, std::span<flo
 /// f32 values as bytes of a float dtype, rounded half to even.
 std::vector<std::byte> convert_from_f32(std::span<const float> values, DType dtype);
 
-/// A tensor to be written; `produce` is called once, when its turn comes, so that a large model is never in memory at once.
+/// A tensor to be written; `produce` is called once, when its turn comes, so that a large model is never in
+/// memory at once.
 struct TensorToWrite {
   std::string name;
   DType dtype;
@@ -70,14 +72,30 @@ struct TensorToWrite {
   std::function<std::vector<std::byte>()> produce;
 };
 
-/// Writes one file: tensors sorted by dtype size descending, then name; header padded to 8 bytes. Not atomic by itself: write into an
-/// AtomicDirectory, or use write_safetensors_atomically. Throws Io; throws InvalidArgument when produce() returns another size.
+/// `values` as they lie in memory, for TensorToWrite::produce.
+template <class T>
+std::vector<std::byte> bytes_of(std::span<const T> values) {
+  const auto bytes = std::as_bytes(values);
+  return {bytes.begin(), bytes.end()};
+}
+
+/// Writes one file: tensors sorted by dtype size descending, then name; header padded to 8 bytes. Not atomic
+/// by itself: write into an AtomicDirectory, or use write_safetensors_atomically. Throws Io; throws
+/// InvalidArgument when produce() returns another size.
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata);
 void write_safetensors_atomically(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                                   const std::map<std::string, std::string>& metadata);
 
-/// Writes model.safetensors, or shards of at most `shard_bytes` with model.safetensors.index.json, into `folder`.
-void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors, std::int64_t shard_bytes);
+/// "model-00002-of-00007.safetensors"; `number` counts from 1.
+std::string shard_file_name(std::size_t number, std::size_t count);
+/// Writes model.safetensors.index.json: the file of each tensor, and the bytes of all tensors.
+void write_shard_index(const std::filesystem::path& folder,
+                       const std::map<std::string, std::string>& file_of_tensor, std::uint64_t total_bytes);
+
+/// Writes model.safetensors, or shards of at most `shard_bytes` with model.safetensors.index.json, into
+/// `folder`.
+void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors,
+                               std::int64_t shard_bytes);
 
 }  // namespace crumb::io

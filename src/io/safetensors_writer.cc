@@ -114,6 +114,21 @@ void write_safetensors_atomically(const std::filesystem::path& path, std::vector
   file.commit();
 }
 
+std::string shard_file_name(std::size_t number, std::size_t count) {
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", number, count);
+  return name;
+}
+
+void write_shard_index(const std::filesystem::path& folder,
+                       const std::map<std::string, std::string>& file_of_tensor, std::uint64_t total_bytes) {
+  const nlohmann::json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", file_of_tensor}};
+  const std::string text = index.dump(2) + "\n";
+  FileWriter writer(folder / "model.safetensors.index.json");
+  writer.write(std::as_bytes(std::span(text.data(), text.size())));
+  writer.close();
+}
+
 void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors,
                                std::int64_t shard_bytes) {
   if (shard_bytes <= 0)
@@ -140,18 +155,13 @@ void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<
     fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", shard_bytes, " makes ", shards.size(),
          " files; expected at most 99999");
   }
-  nlohmann::json index;
-  index["metadata"]["total_size"] = total;
+  std::map<std::string, std::string> file_of_tensor;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    char name[64];
-    std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    for (const TensorToWrite& tensor : shards[i]) index["weight_map"][tensor.name] = name;
+    const std::string name = shard_file_name(i + 1, shards.size());
+    for (const TensorToWrite& tensor : shards[i]) file_of_tensor[tensor.name] = name;
     write_safetensors(folder / name, std::move(shards[i]), metadata);
   }
-  const std::string text = index.dump(2) + "\n";
-  FileWriter writer(folder / "model.safetensors.index.json");
-  writer.write(std::as_bytes(std::span(text.data(), text.size())));
-  writer.close();
+  write_shard_index(folder, file_of_tensor, total);
 }
 
 }  // namespace crumb::io

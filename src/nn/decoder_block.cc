@@ -77,13 +77,8 @@ void QuantLinear::set_packed(const quant::QuantizedLinear& quantized, const at::
   const std::int64_t groups = spec.groups(k),
                      row_words = quant::packed_words(k, spec.bits, quant::WordLayout::kDense);
   Tensor packed = at::empty({n, row_words}, at::kInt);
-  auto* out = reinterpret_cast<std::uint32_t*>(packed.mutable_data_ptr<std::int32_t>());
-  parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      quant::pack_codes(quantized.codes.data() + row * k, 1, k, spec.bits, quant::WordLayout::kDense,
-                        out + row * row_words, 1);
-    }
-  });
+  quant::pack_rows(quantized.codes.data(), n, k, spec.bits,
+                   reinterpret_cast<std::uint32_t*>(packed.mutable_data_ptr<std::int32_t>()));
   words = packed.to(device);
   Tensor s = at::empty({n, groups}, at::kFloat), z = at::empty({n, groups}, at::kByte);
   std::memcpy(s.mutable_data_ptr<float>(), quantized.scales.data(), quantized.scales.size() * sizeof(float));

@@ -1,7 +1,5 @@
 #include "pipeline/block_state.h"
 
-#include <cstring>
-
 #include "base/error.h"
 #include "io/safetensors.h"
 #include "model/family.h"
@@ -15,13 +13,6 @@ using quant::WordLayout;
 
 namespace {
 
-template <class T>
-std::vector<std::byte> bytes_of(const std::vector<T>& values) {
-  std::vector<std::byte> bytes(values.size() * sizeof(T));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
 std::string linear_key(model::LinearRole role, std::string_view part) { return cat(model::hf_name(role), ".", part); }
 
 }  // namespace
@@ -33,17 +24,14 @@ void save_block_state(const std::filesystem::path& file, const PackedBlock& bloc
     const std::int64_t groups = linear.spec.groups(linear.k), words = quant::packed_words(linear.k, linear.spec.bits, WordLayout::kDense);
     tensors.push_back({linear_key(role, "words"), DType::kI32, {linear.n, words}, [&linear, words] {
                          std::vector<std::uint32_t> packed(static_cast<std::size_t>(linear.n * words));
-                         for (std::int64_t row = 0; row < linear.n; ++row) {
-                           quant::pack_codes(linear.codes.data() + row * linear.k, 1, linear.k, linear.spec.bits, WordLayout::kDense,
-                                             packed.data() + row * words, 1);
-                         }
-                         return bytes_of(packed);
+                         quant::pack_rows(linear.codes.data(), linear.n, linear.k, linear.spec.bits, packed.data());
+                         return io::bytes_of(std::span<const std::uint32_t>(packed));
                        }});
-    tensors.push_back({linear_key(role, "zero_points"), DType::kU8, {linear.n, groups}, [&linear] { return bytes_of(linear.zero_points); }});
-    tensors.push_back({linear_key(role, "scales"), DType::kF32, {linear.n, groups}, [&linear] { return bytes_of(linear.scales); }});
+    tensors.push_back({linear_key(role, "zero_points"), DType::kU8, {linear.n, groups}, [&linear] { return io::bytes_of(std::span<const std::uint8_t>(linear.zero_points)); }});
+    tensors.push_back({linear_key(role, "scales"), DType::kF32, {linear.n, groups}, [&linear] { return io::bytes_of(std::span<const float>(linear.scales)); }});
   }
   for (const auto& [name, values] : block.floats) {
-    tensors.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}, [&values = values] { return bytes_of(values); }});
+    tensors.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}, [&values = values] { return io::bytes_of(std::span<const float>(values)); }});
   }
   io::write_safetensors_atomically(file, std::move(tensors), {{"format", "crumb block state 1"}});
 }
@@ -62,10 +50,7 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
            shape_string(std::vector<std::int64_t>{shape.n, shape.k}), " at ", quant::scheme_name(spec), "; give --restart to begin again");
     }
     linear.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
-    for (std::int64_t row = 0; row < shape.n; ++row) {
-      quant::unpack_codes(reinterpret_cast<const std::uint32_t*>(packed.data()) + row * words, 1, shape.k, spec.bits, WordLayout::kDense,
-                          linear.codes.data() + row * shape.k, 1);
-    }
+    quant::unpack_rows(reinterpret_cast<const std::uint32_t*>(packed.data()), shape.n, shape.k, spec.bits, linear.codes.data());
     quant::check_quantized_linear(linear, file.string());
   }
   nn::DecoderBlock names(config);

@@ -19,9 +19,7 @@ void add(std::vector<io::TensorToWrite>& out, const std::string& kind, const std
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const at::Tensor value = tensors[i].to(at::kCPU).contiguous();
     out.push_back({cat(kind, ".", i), DType::kF32, value.sizes().vec(), [value] {
-                     std::vector<std::byte> bytes(static_cast<std::size_t>(value.numel()) * 4);
-                     std::memcpy(bytes.data(), value.const_data_ptr<float>(), bytes.size());
-                     return bytes;
+                     return io::bytes_of(std::span(value.const_data_ptr<float>(), static_cast<std::size_t>(value.numel())));
                    }});
   }
 }

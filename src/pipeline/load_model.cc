@@ -30,10 +30,7 @@ Tensor read(const formats::Checkpoint& checkpoint, const std::string& name, cons
 }
 
 nn::DecoderBlock load_block(const formats::Checkpoint& checkpoint, std::int64_t index, const at::Device& device, bool compact) {
-  const model::ModelConfig& config = checkpoint.config();
-  nn::DecoderBlock block(config);
-  const std::string prefix = model::block_prefix(index);
-  for (auto& [name, norm] : block.norms()) *norm = read(checkpoint, prefix + name, device, false);
+  nn::DecoderBlock block = load_bias_only_block(checkpoint, index, device);
   for (const model::LinearRole role : model::kLinearRoles) {
     throw_if_interrupted("pipeline.load_model");
     const std::string name = model::linear_name(index, role);
@@ -41,12 +38,11 @@ nn::DecoderBlock load_block(const formats::Checkpoint& checkpoint, std::int64_t 
     if (const auto packed = checkpoint.read_packed(name)) {
       compact ? linear.set_packed(*packed, device) : linear.set_dequantized(*packed, device);
     } else {
-      const model::LinearShape shape = model::linear_shape(config, role);
+      const model::LinearShape shape = model::linear_shape(checkpoint.config(), role);
       linear.n = shape.n;
       linear.k = shape.k;
       linear.weight = read(checkpoint, name + ".weight", device, compact);
     }
-    if (checkpoint.has(name + ".bias")) linear.bias = read(checkpoint, name + ".bias", device, false);
   }
   return block;
 }
@@ -95,6 +91,15 @@ nn::CausalLm load_causal_lm(const formats::Checkpoint& checkpoint, const nn::Com
   return lm;
 }
 
+std::unique_ptr<data::Tokenizer> open_tokenizer(const std::string& path) {
+  try {
+    return data::Tokenizer::open(path);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kNotFound) throw;
+    return nullptr;
+  }
+}
+
 LoadedModel load_model(const std::string& path, const LoadOptions& options) {
   nn::set_threads(options.threads);
   const at::Device device = nn::resolve_device(options.device);
@@ -103,11 +108,7 @@ LoadedModel load_model(const std::string& path, const LoadOptions& options) {
   LoadedModel loaded;
   loaded.description = checkpoint->describe();
   loaded.model = nn::make_language_model(std::make_shared<nn::CausalLm>(load_causal_lm(*checkpoint, compute, device, Residency::kAuto)));
-  try {
-    loaded.tokenizer = data::Tokenizer::open(path);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kNotFound) throw;  // token files can be evaluated without a tokenizer
-  }
+  loaded.tokenizer = open_tokenizer(path);  // token files can be evaluated without one
   return loaded;
 }
 

@@ -43,6 +43,9 @@ struct LoadedModel {
   std::string description;
 };
 
+/// The tokenizer of a model, or null when it has no tokenizer files. Throws what Tokenizer::open throws otherwise.
+std::unique_ptr<data::Tokenizer> open_tokenizer(const std::string& path);
+
 /// Opens any of crumb's inputs for `crumb eval` and `crumb generate`.
 LoadedModel load_model(const std::string& path, const LoadOptions& options);
 

@@ -94,7 +94,7 @@ class Run {
     evaluate_stage("fp", [&] { return load_causal_lm(*checkpoint_, eval_compute_, device_, Residency::kAuto); });
     evaluate_stage("rtn", [&] { return rounded_to_nearest(); });
     quantize_blocks();
-    if (recipe_.block_ap.enabled) evaluate_stage("block_ap", [&] { return packed_model({}); });
+    if (recipe_.block_ap.enabled) evaluate_stage("block_ap", [&] { return packed_model(); });
     train_end_to_end();
     write_output(total);
     finish();
@@ -119,7 +119,8 @@ class Run {
     for (const model::LinearRole role : model::kLinearRoles) {
       quant::check_spec(recipe_.weights.spec(), model::linear_shape(config, role).k, model::hf_name(role));
     }
-    const fs::path output = fs::absolute(request_.output).lexically_normal();
+    output_ = fs::absolute(request_.output).lexically_normal();
+    const fs::path& output = output_;
     if (fs::exists(output) && fs::equivalent(output, fs::path(request_.model))) {
       fail(ErrorKind::kInvalidArgument, "pipeline.quantize", output.string(), ": is the model itself; want another directory; give another -o");
     }
@@ -141,12 +142,8 @@ class Run {
     if (error || ::access(output.parent_path().c_str(), W_OK) != 0) {
       fail(ErrorKind::kIo, "pipeline.quantize", output.parent_path().string(), ": no output can be made there; want a writable folder; give another -o");
     }
-    try {
-      tokenizer_ = data::Tokenizer::open(request_.model);
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kNotFound) throw;
-      log::warn("the model has no tokenizer; only token files can be read");
-    }
+    tokenizer_ = open_tokenizer(request_.model);
+    if (tokenizer_ == nullptr) log::warn("the model has no tokenizer; only token files can be read");
 
     const MemoryPlan plan = plan_memory(config, recipe_);
     const std::int64_t available = available_bytes();
@@ -189,7 +186,7 @@ class Run {
     if (found.value("job", ordered_json()) == job_) {
       log::info(request_.output, ": holds the result of this job already; give --restart to make it again");
       // The process may have ended between the output's rename and the end of the run.
-      remove_abandoned_output(fs::absolute(request_.output).lexically_normal());
+      remove_abandoned_output(output_);
       if (fs::exists(run_dir_ / "run.json") && io::parse_ordered_json(io::read_text_file(run_dir_ / "run.json"), run_dir_.string()) == job_) {
         RunDirectory(run_dir_, job_, ResumeMode::kAuto).remove();
       }
@@ -386,11 +383,12 @@ class Run {
     return block;
   }
 
-  nn::CausalLm packed_model(const std::vector<at::Tensor>& scales) const {
+  // Block-AP's result, packed.
+  nn::CausalLm packed_model() const {
     nn::CausalLm lm = load_shell(*checkpoint_, e2e_compute_, device_);
     for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
       nn::DecoderBlock block = load_bias_only_block(*checkpoint_, i, device_);
-      apply_block_state(block, final_block(i, scales), device_, /*packed=*/true);
+      apply_block_state(block, final_block(i, {}), device_, /*packed=*/true);
       lm.blocks.push_back(std::move(block));
     }
     return lm;
@@ -406,7 +404,7 @@ class Run {
       report_["e2e_qp"] = event->at("result");
     } else {
       const Meter meter;
-      nn::CausalLm lm = packed_model({});
+      nn::CausalLm lm = packed_model();
       efficientqat::E2eQp trainer(lm, recipe_.e2e_qp, recipe_.performance, steps);
       ordered_json losses = ordered_json::array(), norms = ordered_json::array(), earlier = ordered_json::array();
       if (const auto checkpoint = run_->find("e2e_checkpoint")) {
@@ -486,7 +484,7 @@ class Run {
   // ------------------------------------------------------------------------------------------------------------------- output
 
   void write_output(const Meter& total) {
-    remove_abandoned_output(fs::absolute(request_.output).lexically_normal());
+    remove_abandoned_output(output_);
     io::AtomicDirectory output(request_.output);
     formats::HfOutputOptions options;
     options.spec = recipe_.weights.spec();
@@ -531,7 +529,7 @@ class Run {
   std::unique_ptr<formats::Checkpoint> checkpoint_;
   std::unique_ptr<data::Tokenizer> tokenizer_;
   std::int64_t ram_limit_ = 0, parameters_ = 0, packed_bytes_ = 0;
-  fs::path run_dir_;
+  fs::path output_, run_dir_;  // absolute, and where the run keeps its pieces
   ordered_json job_, report_;
   RunDirectory* run_ = nullptr;
   std::optional<Metrics> metrics_;

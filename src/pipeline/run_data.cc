@@ -172,9 +172,7 @@ namespace {
 void add(std::vector<io::TensorToWrite>& tensors, const std::string& name, const TokenWindows& windows) {
   if (windows.rows == 0) return;
   tensors.push_back({name, DType::kI32, {windows.rows, windows.columns}, [&windows] {
-                       std::vector<std::byte> bytes(windows.ids.size() * 4);
-                       std::memcpy(bytes.data(), windows.ids.data(), bytes.size());
-                       return bytes;
+                       return io::bytes_of(std::span<const std::int32_t>(windows.ids));
                      }});
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/parallel_for.h"
 
 namespace crumb::quant {
 namespace {
@@ -52,6 +53,24 @@ void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int
     if (place.bit + bits > 32) code |= words[(place.word + 1) * word_stride] << (32 - place.bit);
     codes[i * stride] = static_cast<std::uint8_t>(code & mask);
   }
+}
+
+void pack_rows(const std::uint8_t* codes, std::int64_t n, std::int64_t k, int bits, std::uint32_t* words) {
+  const std::int64_t row_words = packed_words(k, bits, WordLayout::kDense);
+  parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      pack_codes(codes + row * k, 1, k, bits, WordLayout::kDense, words + row * row_words, 1);
+    }
+  });
+}
+
+void unpack_rows(const std::uint32_t* words, std::int64_t n, std::int64_t k, int bits, std::uint8_t* codes) {
+  const std::int64_t row_words = packed_words(k, bits, WordLayout::kDense);
+  parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      unpack_codes(words + row * row_words, 1, k, bits, WordLayout::kDense, codes + row * k, 1);
+    }
+  });
 }
 
 }  // namespace crumb::quant
