@@ -3,6 +3,7 @@
 //
 //   build/release/bench/block_ap_bench [--hidden 576,2048] [--tokens 1024] [--batch 2] [--rounds 5]
 //   [--threads N] [--json]
+//   build/release/bench/block_ap_bench --only crumb_f32 --hidden 576 [--steps 20]     peak bytes of one form
 //
 // To measure another instruction set on a newer machine: CRUMB_FORCE_ISA=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 // ATEN_CPU_CAPABILITY=avx2.
@@ -24,8 +25,10 @@
 #include "kernels/isa.h"
 #include "methods/adamw.h"
 #include "methods/initialize.h"
+#include "nn/composed.h"
 #include "nn/decoder_block.h"
 #include "nn/functional.h"
+#include "nn/host_memory.h"
 
 namespace {
 
@@ -37,7 +40,8 @@ struct Options {
   std::int64_t tokens = 1024, batch = 2;
   int rounds = 5, threads = 0;
   bool json = false;
-  std::string only;  // a child process measures the memory of this variant
+  std::string only;  // one form alone: prints its peak memory; a profiler can look at it
+  int steps = 2;     // of `only`
 };
 
 struct Form {
@@ -67,26 +71,20 @@ model::ModelConfig shape_of(std::int64_t hidden) {
   return c;
 }
 
-// torch.optim.AdamW's arithmetic with ATen operators, for the composed forms.
+// The library's own optimizer arithmetic over all parameters, as the composed forms take it.
 struct ComposedAdamW {
   struct Slot {
     Tensor w, m, v;
   };
   std::vector<Slot> slots;
-  int step = 0;
-  void run(double lr) {
-    const at::NoGradGuard no_grad;
-    ++step;
-    const double c1 = 1 - std::pow(0.9, step), c2 = 1 - std::pow(0.999, step);
+  std::int64_t steps = 0;
+  void step(double lr) {
+    ++steps;
     for (Slot& s : slots) {
-      const Tensor g = s.w.grad();
-      s.m.lerp_(g, 0.1);
-      s.v.mul_(0.999).addcmul_(g, g, 0.001);
-      s.w.addcdiv_(s.m, v_hat(s.v, c2), -lr / c1);
+      nn::composed::adamw_step(s.w, s.w.grad(), s.m, s.v, steps, lr, {});
       s.w.mutable_grad() = Tensor();
     }
   }
-  static Tensor v_hat(const Tensor& v, double c2) { return v.sqrt().div_(std::sqrt(c2)).add_(1e-8); }
 };
 
 // One block with its optimizer; step() is one Block-AP step.
@@ -94,6 +92,7 @@ class Trainer {
  public:
   Trainer(const Form& form, std::int64_t hidden, const Options& o)
       : form_(form), config_(shape_of(hidden)), block_(config_) {
+    nn::use_host_memory(form.compute.fused);  // the composed forms keep the library's allocator
     at::manual_seed(1);
     for (auto& [name, norm] : block_.norms()) *norm = at::ones({hidden});
     for (const model::LinearRole role : model::kLinearRoles) {
@@ -126,12 +125,13 @@ class Trainer {
       fused_ = std::make_unique<methods::AdamW>(std::move(parameters), nn::AdamWSettings{});
   }
   double step() {
+    nn::use_host_memory(form_.compute.fused);
     const Tensor loss = nn::mse_loss(block_.forward(x_, rope_, form_.compute), target_, form_.compute);
     if (fused_) {
       fused_->backward_and_step(loss, {1e-4, 2e-5});
     } else {
       loss.backward();
-      composed_.run(2e-5);
+      composed_.step(2e-5);
     }
     return loss.item<double>();
   }
@@ -185,6 +185,8 @@ Options parse(int argc, char** argv) {
       o.threads = std::stoi(value());
     } else if (word == "--only") {
       o.only = value();
+    } else if (word == "--steps") {
+      o.steps = std::stoi(value());
     } else if (word == "--json") {
       o.json = true;
     } else {
@@ -206,8 +208,7 @@ int main(int argc, char** argv) {
       at::ones({64, 64}).mm(at::ones({64, 64}));  // libraries are up
       const double before = static_cast<double>(resident_bytes());
       Trainer trainer(form, o.hidden.front(), o);
-      trainer.step();
-      trainer.step();
+      for (int step = 0; step < o.steps; ++step) trainer.step();
       std::printf("%.0f\n", static_cast<double>(peak_resident_bytes()) - before);
     }
     return 0;

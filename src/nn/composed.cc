@@ -84,4 +84,15 @@ Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point
   return ((code - z) * s).reshape({n, k});
 }
 
+void adamw_step(Tensor& w, const Tensor& g, Tensor& m, Tensor& v, std::int64_t step, double lr,
+                const AdamWSettings& s) {
+  const at::NoGradGuard no_grad;
+  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(step)),
+               correction2 = 1 - std::pow(s.beta2, static_cast<double>(step));
+  if (s.weight_decay != 0) w.mul_(1 - lr * s.weight_decay);
+  m.lerp_(g, 1 - s.beta1);
+  v.mul_(s.beta2).addcmul_(g, g, 1 - s.beta2);
+  w.addcdiv_(m, v.sqrt().div_(std::sqrt(correction2)).add_(s.eps), -lr / correction1);
+}
+
 }  // namespace crumb::nn::composed

@@ -30,6 +30,18 @@ Tensor QuantLinear::forward(const Tensor& x, const Compute& compute) const {
   CRUMB_CHECK(false);
 }
 
+Tensor QuantLinear::forward_swiglu(const Tensor& gate, const Tensor& up, const Compute& compute) const {
+  switch (state) {
+    case State::kFloat:
+      return nn::linear(swiglu(gate, up, compute), weight, bias, compute);
+    case State::kFakeQuant:
+      return swiglu_fake_quant_linear(gate, up, weight, scale, zero_point, bias, spec, compute);
+    case State::kPacked:
+      return swiglu_packed_linear(gate, up, words, scale, zero_point, bias, spec, compute);
+  }
+  CRUMB_CHECK(false);
+}
+
 void QuantLinear::start_fake_quant(const quant::AffineSpec& new_spec, Tensor new_scale,
                                    Tensor new_zero_point) {
   CRUMB_CHECK(state == State::kFloat);
@@ -180,10 +192,9 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
   // MLP half.
   const Tensor mlp_in =
       rms_norm(after_attention, post_attention_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
-  const Tensor activated =
-      swiglu(project(LinearRole::kGate, mlp_in), project(LinearRole::kUp, mlp_in), compute);  // [M, F]
-  if (inputs != nullptr) *inputs = {normed, attended, mlp_in, activated};
-  return after_attention + project(LinearRole::kDown, activated).view_as(x);
+  const Tensor gate = project(LinearRole::kGate, mlp_in), up = project(LinearRole::kUp, mlp_in);  // [M, F]
+  if (inputs != nullptr) *inputs = {normed, attended, mlp_in, swiglu(gate, up, compute)};
+  return after_attention + linear(LinearRole::kDown).forward_swiglu(gate, up, compute).view_as(x);
 }
 
 Tensor DecoderBlock::forward(const Tensor& x, const RopeTable& rope, const Compute& compute,

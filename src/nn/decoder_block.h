@@ -26,6 +26,8 @@ struct QuantLinear {
 
   /// x [M, K] -> [M, N]
   at::Tensor forward(const at::Tensor& x, const Compute& compute) const;
+  /// forward(swiglu(gate, up)); gate, up [M, K] may not be used again when a gradient has flowed (fake_quant.h).
+  at::Tensor forward_swiglu(const at::Tensor& gate, const at::Tensor& up, const Compute& compute) const;
 
   /// kFloat -> kFakeQuant with the given start (both [N, K/G], f32).
   void start_fake_quant(const quant::AffineSpec& spec, at::Tensor scale, at::Tensor zero_point);

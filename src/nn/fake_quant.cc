@@ -1,8 +1,11 @@
 #include "nn/fake_quant.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/fake_quant.h"
 #include "kernels/packed.h"
+#include "kernels/swiglu.h"
 #include "nn/composed.h"
 #include "nn/matmul.h"
 
@@ -13,138 +16,174 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// What the backward passes need of spec and precision, as saved_data can hold it.
+// What the backward passes need beside tensors, as saved_data can hold it.
 struct Settings {
   quant::AffineSpec spec;
   Precision precision;
+  std::int64_t k;
   std::vector<std::int64_t> pack() const {
     return {spec.bits, spec.group_size, static_cast<std::int64_t>(spec.grid),
-            static_cast<std::int64_t>(precision)};
+            static_cast<std::int64_t>(precision), k};
   }
   static Settings unpack(const std::vector<std::int64_t>& v) {
-    return {{static_cast<int>(v[0]), v[1], static_cast<quant::Grid>(v[2])}, static_cast<Precision>(v[3])};
+    return {{static_cast<int>(v[0]), v[1], static_cast<quant::Grid>(v[2])},
+            static_cast<Precision>(v[3]),
+            v[4]};
   }
 };
 
-kernels::FakeQuantArgs args_of(const Tensor& w, const Tensor& scale, const Tensor& zero_point,
-                               const quant::AffineSpec& spec) {
-  return kernels::fake_quant_args(w.const_data_ptr<float>(), scale.const_data_ptr<float>(),
-                                  zero_point.const_data_ptr<float>(), w.size(0), w.size(1), spec);
-}
+// A weight as its three tensors: `body` holds the trainable weights or the packed codes.
+struct Parts {
+  Tensor body, scale, zero_point;
+};
 
-// f32, or bf16 where the product takes that.
-Tensor forward_weight(const Tensor& w, const Tensor& scale, const Tensor& zero_point,
-                      const Settings& settings) {
-  const kernels::FakeQuantArgs args = args_of(w, scale, zero_point, settings.spec);
-  if (settings.precision == Precision::kBf16) {
-    Tensor w_hat = at::empty(w.sizes(), at::kBFloat16);
-    kernels::fake_quant_bf16(args, reinterpret_cast<std::uint16_t*>(w_hat.mutable_data_ptr<at::BFloat16>()));
+// [N, K] to be written: f32, or bf16 where the product takes that.
+template <class ToF32, class ToBf16>
+Tensor materialize(std::int64_t n, const Settings& s, const ToF32& to_f32, const ToBf16& to_bf16) {
+  if (s.precision == Precision::kBf16) {
+    Tensor w_hat = at::empty({n, s.k}, at::kBFloat16);
+    to_bf16(reinterpret_cast<std::uint16_t*>(w_hat.mutable_data_ptr<at::BFloat16>()));
     return w_hat;
   }
-  Tensor w_hat = at::empty_like(w);
-  kernels::fake_quant(args, w_hat.mutable_data_ptr<float>());
+  Tensor w_hat = at::empty({n, s.k}, at::kFloat);
+  to_f32(w_hat.mutable_data_ptr<float>());
   return w_hat;
 }
 
-// Gradients of w, scale and zero point from that of w_hat, which is overwritten: the first is returned in its
-// place.
-variable_list weight_gradients(const Tensor& w, const Tensor& scale, const Tensor& zero_point,
-                               Tensor grad_w_hat, bool want_zero_point, const quant::AffineSpec& spec) {
-  Tensor grad_scale = at::empty_like(scale), grad_zero_point;
-  if (want_zero_point) grad_zero_point = at::empty_like(zero_point);
-  float* g = grad_w_hat.mutable_data_ptr<float>();
-  kernels::fake_quant_backward(args_of(w, scale, zero_point, spec), g, g,
-                               grad_scale.mutable_data_ptr<float>(),
-                               want_zero_point ? grad_zero_point.mutable_data_ptr<float>() : nullptr);
-  return {grad_w_hat, grad_scale, grad_zero_point};
-}
+// body [N, K] f32: weights, scales and zero points are trained.
+struct Trainable {
+  static kernels::FakeQuantArgs args(const Parts& p, const Settings& s) {
+    return kernels::fake_quant_args(p.body.const_data_ptr<float>(), p.scale.const_data_ptr<float>(),
+                                    p.zero_point.const_data_ptr<float>(), p.body.size(0), s.k, s.spec);
+  }
+  static Tensor weight(const Parts& p, const Settings& s) {
+    const kernels::FakeQuantArgs a = args(p, s);
+    return materialize(
+        p.body.size(0), s, [&](float* out) { kernels::fake_quant(a, out); },
+        [&](std::uint16_t* out) { kernels::fake_quant_bf16(a, out); });
+  }
+  // Of body, scale and zero point from that of w_hat, which is overwritten: the first is returned in its place.
+  static variable_list gradients(const Parts& p, Tensor grad_w_hat, bool want_zero_point, const Settings& s) {
+    Tensor grad_scale = at::empty_like(p.scale), grad_zero_point;
+    if (want_zero_point) grad_zero_point = at::empty_like(p.zero_point);
+    float* g = grad_w_hat.mutable_data_ptr<float>();
+    kernels::fake_quant_backward(args(p, s), g, g, grad_scale.mutable_data_ptr<float>(),
+                                 want_zero_point ? grad_zero_point.mutable_data_ptr<float>() : nullptr);
+    return {grad_w_hat, grad_scale, grad_zero_point};
+  }
+};
+
+// body [N, K * bits / 32] i32 of codes: scales are trained.
+struct Packed {
+  static kernels::PackedArgs args(const Parts& p, const Settings& s) {
+    return kernels::packed_args(
+        reinterpret_cast<const std::uint32_t*>(p.body.const_data_ptr<std::int32_t>()),
+        p.zero_point.const_data_ptr<std::uint8_t>(), p.scale.const_data_ptr<float>(), p.body.size(0), s.k,
+        s.spec);
+  }
+  static Tensor weight(const Parts& p, const Settings& s) {
+    const kernels::PackedArgs a = args(p, s);
+    return materialize(
+        p.body.size(0), s, [&](float* out) { kernels::dequantize_packed(a, out); },
+        [&](std::uint16_t* out) { kernels::dequantize_packed_bf16(a, out); });
+  }
+  static variable_list gradients(const Parts& p, const Tensor& grad_w_hat, bool, const Settings& s) {
+    Tensor grad_scale = at::empty_like(p.scale);
+    kernels::packed_scale_gradient(args(p, s), grad_w_hat.const_data_ptr<float>(),
+                                   grad_scale.mutable_data_ptr<float>());
+    return {Tensor(), grad_scale, Tensor()};
+  }
+};
 
 struct FakeQuant : torch::autograd::Function<FakeQuant> {
   static Tensor forward(AutogradContext* ctx, const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                         std::vector<std::int64_t> settings) {
     ctx->save_for_backward({w, scale, zero_point});
     ctx->saved_data["settings"] = settings;
-    Settings s = Settings::unpack(settings);
-    s.precision = Precision::kF32;
-    return forward_weight(w, scale, zero_point, s);
+    return Trainable::weight({w, scale, zero_point}, Settings::unpack(settings));
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const Settings s = Settings::unpack(ctx->saved_data["settings"].toIntVector());
-    auto result = weight_gradients(saved[0], saved[1], saved[2], grads[0].clone(at::MemoryFormat::Contiguous),
-                                   ctx->needs_input_grad(2), s.spec);
+    auto result = Trainable::gradients({saved[0], saved[1], saved[2]},
+                                       grads[0].clone(at::MemoryFormat::Contiguous), ctx->needs_input_grad(2),
+                                       Settings::unpack(ctx->saved_data["settings"].toIntVector()));
     result.emplace_back();
     return result;
   }
 };
 
-struct FakeQuantLinear : torch::autograd::Function<FakeQuantLinear> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, const Tensor& scale,
+// y = x w_hat^T
+template <class Kind>
+struct LinearOf : torch::autograd::Function<LinearOf<Kind>> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& body, const Tensor& scale,
                         const Tensor& zero_point, std::vector<std::int64_t> settings) {
-    ctx->save_for_backward({x, w, scale, zero_point});
+    ctx->save_for_backward({x, body, scale, zero_point});
     ctx->saved_data["settings"] = settings;
     const Settings s = Settings::unpack(settings);
-    return matmul(x, false, forward_weight(w, scale, zero_point, s), true, s.precision);
+    return matmul(x, false, Kind::weight({body, scale, zero_point}, s), true, s.precision);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &w = saved[1], &scale = saved[2], &zero_point = saved[3],
-                 g = grads[0].contiguous();
+    const Parts parts{saved[1], saved[2], saved[3]};
+    const Tensor &x = saved[0], g = grads[0].contiguous();
     const Settings s = Settings::unpack(ctx->saved_data["settings"].toIntVector());
     Tensor grad_x;
-    if (ctx->needs_input_grad(0))
-      grad_x = matmul(g, false, forward_weight(w, scale, zero_point, s), false, s.precision);
-    const auto of_weight = weight_gradients(w, scale, zero_point, matmul(g, true, x, false, s.precision),
-                                            ctx->needs_input_grad(3), s.spec);
+    variable_list of_weight(3);
+    if (ctx->needs_input_grad(0)) grad_x = matmul(g, false, Kind::weight(parts, s), false, s.precision);
+    if (ctx->needs_input_grad(2)) {
+      of_weight =
+          Kind::gradients(parts, matmul(g, true, x, false, s.precision), ctx->needs_input_grad(3), s);
+    }
     return {grad_x, of_weight[0], of_weight[1], of_weight[2], Tensor()};
   }
 };
 
-kernels::PackedArgs packed_args_of(const Tensor& words, const Tensor& scale, const Tensor& zero_point,
-                                   std::int64_t k, const quant::AffineSpec& spec) {
-  return kernels::packed_args(reinterpret_cast<const std::uint32_t*>(words.const_data_ptr<std::int32_t>()),
-                              zero_point.const_data_ptr<std::uint8_t>(), scale.const_data_ptr<float>(),
-                              words.size(0), k, spec);
-}
+// y = swiglu(gate, up) w_hat^T. The product of gate and up is made again in the backward pass, and their
+// gradients take their place: of all that is [M, K], two tensors live from the forward pass on, and one more
+// for a moment.
+template <class Kind>
+struct SwigluLinearOf : torch::autograd::Function<SwigluLinearOf<Kind>> {
+  // Rows whose gradient of the product is in memory at once.
+  static constexpr std::int64_t kRows = 512;
 
-Tensor packed_weight(const Tensor& words, const Tensor& scale, const Tensor& zero_point, std::int64_t k,
-                     const Settings& s) {
-  const kernels::PackedArgs args = packed_args_of(words, scale, zero_point, k, s.spec);
-  if (s.precision == Precision::kBf16) {
-    Tensor w_hat = at::empty({words.size(0), k}, at::kBFloat16);
-    kernels::dequantize_packed_bf16(args,
-                                    reinterpret_cast<std::uint16_t*>(w_hat.mutable_data_ptr<at::BFloat16>()));
-    return w_hat;
+  static Tensor activated(const Tensor& gate, const Tensor& up) {
+    Tensor y = at::empty_like(gate);
+    kernels::swiglu(gate.const_data_ptr<float>(), up.const_data_ptr<float>(), gate.numel(),
+                    y.mutable_data_ptr<float>());
+    return y;
   }
-  Tensor w_hat = at::empty({words.size(0), k}, at::kFloat);
-  kernels::dequantize_packed(args, w_hat.mutable_data_ptr<float>());
-  return w_hat;
-}
-
-struct PackedLinear : torch::autograd::Function<PackedLinear> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& words, const Tensor& scale,
-                        const Tensor& zero_point, std::vector<std::int64_t> settings) {
-    ctx->save_for_backward({x, words, scale, zero_point});
+  static Tensor forward(AutogradContext* ctx, const Tensor& gate_in, const Tensor& up_in, const Tensor& body,
+                        const Tensor& scale, const Tensor& zero_point, std::vector<std::int64_t> settings) {
+    const Tensor gate = gate_in.contiguous(), up = up_in.contiguous();
+    ctx->save_for_backward({gate, up, body, scale, zero_point});
     ctx->saved_data["settings"] = settings;
+    ctx->saved_data["spent"] = false;
     const Settings s = Settings::unpack(settings);
-    return matmul(x, false, packed_weight(words, scale, zero_point, x.size(1), s), true, s.precision);
+    return matmul(activated(gate, up), false, Kind::weight({body, scale, zero_point}, s), true, s.precision);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    CRUMB_CHECK(!ctx->saved_data["spent"].toBool());  // gate and up are gone after the first time
+    ctx->saved_data["spent"] = true;
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &words = saved[1], &scale = saved[2], &zero_point = saved[3],
-                 g = grads[0].contiguous();
+    Tensor gate = saved[0].detach(), up = saved[1].detach();
+    const Parts parts{saved[2], saved[3], saved[4]};
+    const Tensor g = grads[0].contiguous();
     const Settings s = Settings::unpack(ctx->saved_data["settings"].toIntVector());
-    Tensor grad_x, grad_scale;
-    if (ctx->needs_input_grad(0))
-      grad_x = matmul(g, false, packed_weight(words, scale, zero_point, x.size(1), s), false, s.precision);
-    if (ctx->needs_input_grad(2)) {
-      const Tensor grad_w_hat = matmul(g, true, x, false, s.precision);
-      grad_scale = at::empty_like(scale);
-      kernels::packed_scale_gradient(packed_args_of(words, scale, zero_point, x.size(1), s.spec),
-                                     grad_w_hat.const_data_ptr<float>(),
-                                     grad_scale.mutable_data_ptr<float>());
+    variable_list of_weight(3);
+    if (ctx->needs_input_grad(3)) {
+      of_weight = Kind::gradients(parts, matmul(g, true, activated(gate, up), false, s.precision),
+                                  ctx->needs_input_grad(4), s);
     }
-    return {grad_x, Tensor(), grad_scale, Tensor(), Tensor()};
+    const Tensor w_hat = Kind::weight(parts, s);
+    for (std::int64_t row = 0; row < g.size(0); row += kRows) {
+      const std::int64_t rows = std::min(kRows, g.size(0) - row);
+      const Tensor grad = matmul(g.narrow(0, row, rows), false, w_hat, false, s.precision);
+      float *const gate_rows = gate.mutable_data_ptr<float>() + row * s.k,
+                   *const up_rows = up.mutable_data_ptr<float>() + row * s.k;
+      kernels::swiglu_backward(gate_rows, up_rows, grad.const_data_ptr<float>(), rows * s.k, gate_rows,
+                               up_rows);
+    }
+    return {gate, up, of_weight[0], of_weight[1], of_weight[2], Tensor()};
   }
 };
 
@@ -161,36 +200,61 @@ Tensor composed_packed_weight(const Tensor& words, const Tensor& scale, const Te
   return ((codes - zero_point.to(at::kFloat).unsqueeze(2)) * scale.unsqueeze(2)).reshape({n, k});
 }
 
+Tensor plus_bias(Tensor y, const Tensor& bias) {
+  if (bias.defined()) y.add_(bias);
+  return y;
+}
+
 }  // namespace
 
 Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                   const quant::AffineSpec& spec, const Compute& compute) {
   if (!compute.fused || !w.is_cpu()) return composed::fake_quant(w, scale, zero_point, spec);
-  return FakeQuant::apply(w, scale, zero_point, Settings{spec, compute.precision}.pack());
+  return FakeQuant::apply(w, scale, zero_point, Settings{spec, Precision::kF32, w.size(1)}.pack());
 }
 
 Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                          const Tensor& bias, const quant::AffineSpec& spec, const Compute& compute) {
   if (!compute.fused || !w.is_cpu())
     return linear(x, composed::fake_quant(w, scale, zero_point, spec), bias, compute);
-  Tensor y = FakeQuantLinear::apply(x, w, scale, zero_point, Settings{spec, compute.precision}.pack());
-  if (bias.defined()) y.add_(bias);
-  return y;
+  return plus_bias(LinearOf<Trainable>::apply(x, w, scale, zero_point,
+                                              Settings{spec, compute.precision, w.size(1)}.pack()),
+                   bias);
+}
+
+Tensor swiglu_fake_quant_linear(const Tensor& gate, const Tensor& up, const Tensor& w, const Tensor& scale,
+                                const Tensor& zero_point, const Tensor& bias, const quant::AffineSpec& spec,
+                                const Compute& compute) {
+  if (!compute.fused || !w.is_cpu())
+    return fake_quant_linear(composed::swiglu(gate, up), w, scale, zero_point, bias, spec, compute);
+  return plus_bias(SwigluLinearOf<Trainable>::apply(gate, up, w, scale, zero_point,
+                                                    Settings{spec, compute.precision, w.size(1)}.pack()),
+                   bias);
 }
 
 Tensor packed_linear(const Tensor& x, const Tensor& words, const Tensor& scale, const Tensor& zero_point,
                      const Tensor& bias, const quant::AffineSpec& spec, const Compute& compute) {
   if (!compute.fused || !words.is_cpu())
     return linear(x, composed_packed_weight(words, scale, zero_point, x.size(1), spec), bias, compute);
-  Tensor y = PackedLinear::apply(x, words, scale, zero_point, Settings{spec, compute.precision}.pack());
-  if (bias.defined()) y.add_(bias);
-  return y;
+  return plus_bias(LinearOf<Packed>::apply(x, words, scale, zero_point,
+                                           Settings{spec, compute.precision, x.size(1)}.pack()),
+                   bias);
+}
+
+Tensor swiglu_packed_linear(const Tensor& gate, const Tensor& up, const Tensor& words, const Tensor& scale,
+                            const Tensor& zero_point, const Tensor& bias, const quant::AffineSpec& spec,
+                            const Compute& compute) {
+  if (!compute.fused || !words.is_cpu())
+    return packed_linear(composed::swiglu(gate, up), words, scale, zero_point, bias, spec, compute);
+  return plus_bias(SwigluLinearOf<Packed>::apply(gate, up, words, scale, zero_point,
+                                                 Settings{spec, compute.precision, gate.size(1)}.pack()),
+                   bias);
 }
 
 Tensor dequantize_packed(const Tensor& words, const Tensor& scale, const Tensor& zero_point, std::int64_t k,
                          const quant::AffineSpec& spec) {
   if (!words.is_cpu()) return composed_packed_weight(words, scale, zero_point, k, spec);
-  return packed_weight(words, scale, zero_point, k, {spec, Precision::kF32});
+  return Packed::weight({words, scale, zero_point}, {spec, Precision::kF32, k});
 }
 
 }  // namespace crumb::nn

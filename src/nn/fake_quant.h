@@ -21,6 +21,13 @@ Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point
 Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                          const Tensor& bias, const quant::AffineSpec& spec, const Compute& compute);
 
+/// y = swiglu(gate, up) w_hat^T (+ bias), without keeping the activated product for the backward pass.
+/// gate, up [M, K] f32; returns [M, N]. The backward pass overwrites gate and up with their gradients: nobody
+/// else may read them afterwards, and it runs once (CRUMB_CHECK).
+Tensor swiglu_fake_quant_linear(const Tensor& gate, const Tensor& up, const Tensor& w, const Tensor& scale,
+                                const Tensor& zero_point, const Tensor& bias, const quant::AffineSpec& spec,
+                                const Compute& compute);
+
 /// y = x ((codes - zero_point) * scale)^T (+ bias): codes stay packed, only `scale` has a gradient,
 ///   d scale[n, j] = sum over group j of (code - zero_point) * dW[n, k]        arXiv:2407.11062 §3.3
 ///
@@ -28,6 +35,11 @@ Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, 
 /// u8; scale [N, K/G] f32.
 Tensor packed_linear(const Tensor& x, const Tensor& words, const Tensor& scale, const Tensor& zero_point,
                      const Tensor& bias, const quant::AffineSpec& spec, const Compute& compute);
+
+/// packed_linear() of swiglu(gate, up), under the terms of swiglu_fake_quant_linear().
+Tensor swiglu_packed_linear(const Tensor& gate, const Tensor& up, const Tensor& words, const Tensor& scale,
+                            const Tensor& zero_point, const Tensor& bias, const quant::AffineSpec& spec,
+                            const Compute& compute);
 
 /// [N, K] f32 of a packed weight.
 Tensor dequantize_packed(const Tensor& words, const Tensor& scale, const Tensor& zero_point, std::int64_t k,

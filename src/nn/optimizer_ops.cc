@@ -1,8 +1,7 @@
 #include "nn/optimizer_ops.h"
 
-#include <cmath>
-
 #include "kernels/adamw.h"
+#include "nn/composed.h"
 
 namespace crumb::nn {
 
@@ -16,12 +15,7 @@ void adamw_step(at::Tensor& w, const at::Tensor& g_in, at::Tensor& m, at::Tensor
                         {lr, s.beta1, s.beta2, s.eps, s.weight_decay});
     return;
   }
-  const double correction1 = 1 - std::pow(s.beta1, static_cast<double>(step)),
-               correction2 = 1 - std::pow(s.beta2, static_cast<double>(step));
-  if (s.weight_decay != 0) w.mul_(1 - lr * s.weight_decay);
-  m.lerp_(g, 1 - s.beta1);
-  v.mul_(s.beta2).addcmul_(g, g, 1 - s.beta2);
-  w.addcdiv_(m, v.sqrt().div_(std::sqrt(correction2)).add_(s.eps), -lr / correction1);
+  composed::adamw_step(w, g, m, v, step, lr, s);
 }
 
 double sum_of_squares(const at::Tensor& x_in) {

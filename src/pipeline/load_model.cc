@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/memory_info.h"
+#include "nn/host_memory.h"
 #include "nn/torch_language_model.h"
 
 namespace crumb::pipeline {
@@ -102,6 +103,7 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const std::string& path) {
 
 LoadedModel load_model(const std::string& path, const LoadOptions& options) {
   nn::set_threads(options.threads);
+  nn::use_host_memory(true);
   const at::Device device = nn::resolve_device(options.device);
   const nn::Compute compute{nn::resolve_precision(options.precision, device), device.is_cpu()};
   const auto checkpoint = formats::Checkpoint::open(path);

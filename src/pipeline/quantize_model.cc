@@ -19,6 +19,7 @@
 #include "methods/efficientqat/block_ap.h"
 #include "methods/efficientqat/e2e_qp.h"
 #include "methods/initialize.h"
+#include "nn/host_memory.h"
 #include "nn/torch_language_model.h"
 #include "pipeline/block_state.h"
 #include "pipeline/e2e_checkpoint.h"
@@ -107,6 +108,7 @@ class Run {
     if (request_.output.empty()) fail(ErrorKind::kInvalidArgument, "pipeline.quantize", "no output: want a directory; give -o OUT");
     recipe::check_recipe(recipe_);
     nn::set_threads(request_.threads > 0 ? request_.threads : recipe_.performance.threads);
+    nn::use_host_memory(true);
     device_ = nn::resolve_device(request_.device);
     const auto compute = [&](recipe::Precision precision) {
       return nn::Compute{nn::resolve_precision(recipe::to_string(precision), device_), device_.is_cpu()};

@@ -115,6 +115,14 @@ TEST_F(Twins, FakeQuantLinearWithClippedAndUnclippedWeights) {
                              return fake_quant_linear(in[0], in[1], in[2], in[3], {}, spec, c);
                            }),
                 kTolerance);
+      // More rows than one piece of the backward pass. The sums are taken of copies, as the leaves are
+      // overwritten.
+      EXPECT_LT(difference({random({515, 96}), random({515, 96}), w, scale, zero},
+                           [&](auto& in, const Compute& c) {
+                             return swiglu_fake_quant_linear(in[0] * 1, in[1] * 1, in[2], in[3], in[4], {},
+                                                             spec, c);
+                           }),
+                kTolerance);
       EXPECT_LT(
           difference({w, scale, zero},
                      [&](auto& in, const Compute& c) { return fake_quant(in[0], in[1], in[2], spec, c); }),
@@ -152,12 +160,49 @@ TEST_F(Twins, PackedLinearTrainsScalesOnly) {
                          }),
               kTolerance)
         << bits;
+    EXPECT_LT(difference({random({5, 96}), random({5, 96}), linear.scale},
+                         [&](auto& in, const Compute& c) {
+                           return swiglu_packed_linear(in[0] * 1, in[1] * 1, linear.words, in[2],
+                                                       linear.zero_point, {}, spec, c);
+                         }),
+              kTolerance)
+        << bits;
     std::vector<float> expected = quant::dequantize(q);
     EXPECT_TRUE(
         at::equal(dequantize_packed(linear.words, linear.scale, linear.zero_point, 96, spec).flatten(),
                   at::from_blob(expected.data(), {12 * 96}, at::kFloat)))
         << bits;
   }
+}
+
+TEST_F(Twins, ASpentGraphIsNotWalkedTwice) {
+  const quant::AffineSpec spec{2, 32, quant::Grid::kAsym};
+  const at::Tensor gate = random({3, 32}).requires_grad_(true), up = random({3, 32}).requires_grad_(true);
+  const at::Tensor y =
+      swiglu_fake_quant_linear(gate * 1, up * 1, random({4, 32}), at::full({4, 1}, 0.7),
+                               at::full({4, 1}, 1.0), {}, spec, kFused)
+          .sum();
+  y.backward({}, /*retain_graph=*/true);
+  EXPECT_DEATH(y.backward(), "spent");
+}
+
+TEST_F(Twins, AdamWOverThreeSteps) {
+  const AdamWSettings settings{.weight_decay = 0.1};
+  at::Tensor w[2], m[2], v[2];
+  w[0] = random({37, 11});
+  w[1] = w[0].clone();
+  for (int form = 0; form < 2; ++form) {
+    m[form] = at::zeros({37, 11});
+    v[form] = at::zeros({37, 11});
+  }
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    const at::Tensor g = random({37, 11});
+    adamw_step(w[0], g, m[0], v[0], step, 1e-2, settings);
+    composed::adamw_step(w[1], g, m[1], v[1], step, 1e-2, settings);
+  }
+  EXPECT_LT(relative(w[0], w[1]), 1e-6);
+  EXPECT_LT(relative(m[0], m[1]), 1e-6);
+  EXPECT_LT(relative(v[0], v[1]), 1e-6);
 }
 
 TEST_F(Twins, HeadLossesInChunksEqualAutogradOfTheWhole) {
