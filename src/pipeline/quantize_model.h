@@ -11,7 +11,8 @@ namespace crumb::pipeline {
 
 struct QuantizeRequest {
   std::string model;   // HF directory, GGUF file, or a directory that crumb wrote
-  std::string output;  // the result; written beside it and renamed, an existing result is replaced only by a whole one
+  std::string output;  // the result; written beside it and renamed, an existing result is replaced only by a
+                       // whole one
   recipe::Recipe recipe;
   std::string calib_spec;       // empty: the recipe's calibration.corpus
   std::string eval_spec;        // empty: no evaluations
@@ -23,15 +24,18 @@ struct QuantizeRequest {
   std::string run_dir;            // empty: output + ".run"
 };
 
-/// Runs the recipe: EfficientQAT's Block-AP over all blocks, then E2E-QP (or neither: round to nearest). Returns the report that is also
-/// written to output/crumb_report.json; its members are listed in docs/report.md.
+/// Runs the recipe: EfficientQAT's Block-AP over all blocks, then E2E-QP (or neither: round to nearest).
+/// Returns the report that is also written to output/crumb_report.json; its members are listed in
+/// docs/report.md.
 ///
-/// What is finished is kept in the run directory; after any interruption the same request goes on there and, with the same threads, gives
-/// the same bytes. When `output` already holds the result of this very request, its report is returned and nothing is done.
+/// What is finished is kept in the run directory; after any interruption the same request goes on there and,
+/// with the same threads, gives the same bytes. When `output` already holds the result of this very request,
+/// its report is returned and nothing is done.
 ///
-/// Memory: embedding and head, one block with its optimizer state, the activation streams (in memory up to performance.activation_ram_limit_bytes
-/// each, else mapped files in the run directory); E2E-QP holds the packed model. Throws OutOfMemory before starting when that cannot fit.
-/// Throws Interrupted after Ctrl-C, saying how to go on; Numerics when a block's loss is not finite three times.
+/// Memory: embedding and head, one block with its optimizer state, the activation streams (in memory up to
+/// performance.activation_ram_limit_bytes each, else mapped files in the run directory); E2E-QP holds the
+/// packed model. Throws OutOfMemory before starting when that cannot fit. Throws Interrupted after Ctrl-C,
+/// saying how to go on; Numerics when a block's loss is not finite three times.
 nlohmann::ordered_json quantize_model(const QuantizeRequest& request);
 
 }  // namespace crumb::pipeline

@@ -1,0 +1,56 @@
+#include "pipeline/output_stage.h"
+
+#include "formats/hf_output.h"
+#include "io/atomic_output.h"
+#include "pipeline/load_model.h"
+#include "pipeline/model_card.h"
+#include "pipeline/stages.h"
+
+namespace crumb::pipeline {
+
+using nlohmann::ordered_json;
+
+void write_output(QuantizeContext& c, const std::vector<at::Tensor>& scales, const Meter& total) {
+  remove_abandoned_output(c.output);
+  io::AtomicDirectory output(c.request.output);
+  formats::HfOutputOptions options;
+  options.spec = c.recipe.weights.spec();
+  options.shard_bytes = c.recipe.output.shard_bytes;
+  if (c.checkpoint->kind() == formats::CheckpointKind::kGguf && c.tokenizer != nullptr) {
+    options.texts = {{"tokenizer.json", c.tokenizer->to_tokenizer_json()},
+                     {"tokenizer_config.json", c.tokenizer->to_tokenizer_config_json()}};
+  }
+  const formats::HfOutputReport written = formats::write_hf_gptq(
+      *c.checkpoint, output.path(), options, [&](std::int64_t i) { return final_block(c, i, scales); });
+  c.report["output"] = {{"tensor_bytes", written.tensor_bytes},
+                        {"packed_linear_bytes", written.packed_linear_bytes},
+                        {"file_bytes", written.file_bytes},
+                        {"shards", written.shards},
+                        {"bits_per_weight",
+                         8.0 * static_cast<double>(written.tensor_bytes) / static_cast<double>(c.parameters)},
+                        {"bits_per_linear_weight", written.bits_per_linear_weight}};
+  // The last figure is that of the files: they are opened again and evaluated as a user would.
+  const std::string stage = c.recipe.e2e_qp.enabled     ? "e2e_qp"
+                            : c.recipe.block_ap.enabled ? "written"
+                                                        : "start";
+  const ordered_json cost = c.recipe.e2e_qp.enabled ? total_cost(ordered_json::array({c.report["e2e_qp"]}))
+                            : c.recipe.block_ap.enabled ? ordered_json(nullptr)
+                                                        : c.report["block_ap"];
+  evaluate_stage(
+      c, stage,
+      [&] {
+        return load_causal_lm(*formats::Checkpoint::open(output.path()), c.eval_compute, c.device,
+                              Residency::kAuto);
+      },
+      cost);
+  for (auto& row : c.report["stages"]) {
+    if (row["stage"] == "block_ap") row.update(c.report["block_ap"]);
+  }
+  c.report["total"] = total.finish();
+  c.report["total"]["resumed"] = c.run->resumed();
+  io::write_text_atomically(output.path() / "README.md", model_card(c.report));
+  io::write_text_atomically(output.path() / "crumb_report.json", c.report.dump(1) + "\n");
+  output.commit();
+}
+
+}  // namespace crumb::pipeline

@@ -1,0 +1,86 @@
+#include "pipeline/stages.h"
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "eval/perplexity.h"
+#include "methods/initialize.h"
+#include "nn/torch_language_model.h"
+#include "pipeline/block_state.h"
+#include "pipeline/e2e_checkpoint.h"
+#include "pipeline/load_model.h"
+#include "pipeline/report.h"
+
+namespace crumb::pipeline {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+ordered_json perplexity(const QuantizeContext& c, nn::CausalLm lm) {
+  lm.compute = c.eval_compute;
+  const auto model = nn::make_language_model(std::make_shared<nn::CausalLm>(std::move(lm)));
+  return eval::to_json(eval::perplexity(*model, c.evaluation));
+}
+
+}  // namespace
+
+void evaluate_stage(QuantizeContext& c, const std::string& stage, const std::function<nn::CausalLm()>& make,
+                    const ordered_json& cost) {
+  ordered_json row;
+  if (const auto event = c.run->find("stage", {{"stage", stage}})) {
+    row = event->at("row");
+  } else {
+    const Meter meter;
+    const ordered_json evaluation = c.evaluation.rows > 0 ? perplexity(c, make()) : ordered_json(nullptr);
+    const std::int64_t bytes = stage == "fp" ? c.checkpoint->tensor_bytes() : c.packed_bytes;
+    row = stage_row(stage, evaluation, bytes, c.parameters, cost.is_object() ? cost : meter.finish());
+    c.run->record("stage", {{"stage", stage}, {"row", row}});
+  }
+  if (row["ppl"].is_number()) log::info("stage=", stage, " ppl=", fixed(row["ppl"].get<double>(), 3));
+  c.report["stages"].push_back(std::move(row));
+}
+
+nn::CausalLm full_precision(const QuantizeContext& c) {
+  return load_causal_lm(*c.checkpoint, c.eval_compute, c.device, Residency::kAuto);
+}
+
+nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
+  nn::CausalLm lm = load_shell(*c.checkpoint, c.eval_compute, c.device);
+  for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
+    throw_if_interrupted("pipeline.quantize");
+    nn::DecoderBlock block = load_float_block(*c.checkpoint, i, c.device);
+    methods::start_block(block, c.recipe.weights.spec(), {recipe::InitMethod::kMinMax, 1, 1}, nullptr);
+    apply_block_state(block, finish_block(block), c.device, /*packed=*/true);
+    lm.blocks.push_back(std::move(block));
+  }
+  return lm;
+}
+
+nn::CausalLm packed_model(const QuantizeContext& c) {
+  nn::CausalLm lm = load_shell(*c.checkpoint, c.e2e_compute, c.device);
+  for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
+    nn::DecoderBlock block = load_bias_only_block(*c.checkpoint, i, c.device);
+    apply_block_state(block, final_block(c, i, {}), c.device, /*packed=*/true);
+    lm.blocks.push_back(std::move(block));
+  }
+  return lm;
+}
+
+formats::PackedBlock final_block(const QuantizeContext& c, std::int64_t i,
+                                 const std::vector<at::Tensor>& scales) {
+  const auto event = c.run->find("block", {{"block", i}});
+  if (!event)
+    fail(ErrorKind::kCorrupt, "pipeline.quantize", c.run->path().string(), ": block ", i,
+         " is not in the journal; give --restart");
+  formats::PackedBlock block =
+      load_block_state(c.run->verified_file(*event), c.checkpoint->config(), c.recipe.weights.spec());
+  if (!scales.empty()) {
+    for (std::size_t role = 0; role < block.linears.size(); ++role) {
+      set_scales(block.linears[role], scales.at(static_cast<std::size_t>(i) * block.linears.size() + role));
+    }
+  }
+  return block;
+}
+
+}  // namespace crumb::pipeline

@@ -1,0 +1,30 @@
+// The models that stand between the stages of a run, and the table that says how good each is.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "formats/hf_output.h"
+#include "nn/causal_lm.h"
+#include "pipeline/quantize_context.h"
+
+namespace crumb::pipeline {
+
+/// Evaluates the model of a stage ("fp", "rtn", "block_ap", "e2e_qp") and adds its row to report["stages"]; a
+/// row that the journal has is taken from there. `cost` ({"seconds", "peak_rss_bytes"}) is that of producing
+/// the model; null: the evaluation's own.
+void evaluate_stage(QuantizeContext& context, const std::string& stage,
+                    const std::function<nn::CausalLm()>& make, const nlohmann::ordered_json& cost = nullptr);
+
+/// The full-precision model.
+nn::CausalLm full_precision(const QuantizeContext& context);
+/// Every linear by min-max, nothing trained: the baseline of every table.
+nn::CausalLm rounded_to_nearest(const QuantizeContext& context);
+/// Block-AP's result, packed.
+nn::CausalLm packed_model(const QuantizeContext& context);
+
+/// A finished block from the run directory. `scales` of E2E-QP in block and role order replace its own unless
+/// empty. Throws Corrupt when the journal does not have it.
+formats::PackedBlock final_block(const QuantizeContext& context, std::int64_t index,
+                                 const std::vector<at::Tensor>& scales);
+
+}  // namespace crumb::pipeline
