@@ -71,12 +71,4 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void MappedFile::release(std::size_t offset, std::size_t size) const noexcept {
-  if (offset >= size_) return;
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t begin = offset / page * page, end = offset + std::min(size, size_ - offset);
-  // Only pages of a read-only file mapping: a neighbor that shares one reads it from the file again.
-  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
-}
-
 }  // namespace crumb::io

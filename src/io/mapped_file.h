@@ -19,8 +19,6 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
-  /// Tells the kernel that this part will not be needed soon; its pages may leave memory.
-  void release(std::size_t offset, std::size_t size) const noexcept;
 
  private:
   std::filesystem::path path_;

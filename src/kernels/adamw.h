@@ -26,9 +26,6 @@ void adamw_step(float* w, const float* grad, float* m, float* v, std::int64_t co
 /// sum x^2 in f64, in an order that depends on count only. For gradient norms.
 double sum_of_squares(const float* x, std::int64_t count);
 
-/// x *= factor
-void scale_in_place(float* x, std::int64_t count, float factor);
-
 /// The coefficients of one step, rounded to f32.
 struct AdamWCoefficients {
   float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, sqrt_correction2, eps;
@@ -39,7 +36,6 @@ struct AdamWFunctions {
   void (*step)(float* w, const float* grad, float* m, float* v, std::int64_t count,
                const AdamWCoefficients&) noexcept;
   double (*sum_of_squares)(const float* x, std::int64_t count) noexcept;
-  void (*scale)(float* x, std::int64_t count, float factor) noexcept;
 };
 std::span<const Variant<AdamWFunctions>> adamw_variants();
 const AdamWFunctions* adamw_ref() noexcept;

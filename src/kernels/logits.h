@@ -21,18 +21,6 @@ double cross_entropy_rows(float* logits, const std::int64_t* targets, std::int64
 double kl_rows(float* logits, const float* teacher_logits, std::int64_t m, std::int64_t v, float grad_scale,
                bool with_grad, double* row_loss);
 
-/// The same against the teacher's `top` largest logits. With teacher_lse the tokens left out are one more
-/// outcome whose probability is what remains on either side (teacher: 1 - sum exp(value - lse)); without it
-/// the teacher's probabilities are renormalized over the `top`.
-///
-/// values   [M, top] f32;  indices [M, top] i32, distinct, in [0, V);  teacher_lse [M] f32 or nullptr
-double kl_top_rows(float* logits, const float* values, const std::int32_t* indices, const float* teacher_lse,
-                   std::int64_t top, std::int64_t m, std::int64_t v, float grad_scale, bool with_grad,
-                   double* row_loss);
-
-/// log(sum exp(logits)) of each row, for caching a teacher: lse (out) [M] f32.
-void log_sum_exp_rows(const float* logits, std::int64_t m, std::int64_t v, float* lse);
-
 struct LogitsFunctions {
   float (*max)(const float* x, std::int64_t v) noexcept;
   /// sum exp(x - shift) in f64

@@ -36,7 +36,6 @@ TEST(MappedFile, AnEmptyFileHasNoBytes) {
   test::write_bytes(dir / "f", "");
   const MappedFile file(dir / "f");
   EXPECT_TRUE(file.bytes().empty());
-  file.release(0, 100);
 }
 
 TEST(MappedFile, OutlivesDeletionAndReplacement) {
@@ -48,19 +47,6 @@ TEST(MappedFile, OutlivesDeletionAndReplacement) {
   EXPECT_EQ(text_of(file), "old");
   std::filesystem::remove(dir / "f");
   EXPECT_EQ(text_of(file), "old");
-}
-
-TEST(MappedFile, ReleasedPartsAreReadAgain) {
-  const test::TempDir dir;
-  std::string text(1 << 20, 'a');
-  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 31 % 251);
-  test::write_bytes(dir / "f", text);
-  const MappedFile file(dir / "f");
-  EXPECT_EQ(text_of(file), text);
-  file.release(5000, 100000);
-  file.release(text.size() - 1, std::size_t(-1));
-  file.release(text.size() + 1, 1);
-  EXPECT_EQ(text_of(file), text);
 }
 
 TEST(MappedFile, NamesWhatCannotBeMapped) {

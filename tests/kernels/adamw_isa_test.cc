@@ -88,13 +88,5 @@ TEST_P(AdamW, SumOfSquaresIsF64AndDoesNotDependOnThreads) {
   }
 }
 
-TEST_P(AdamW, ScaleMultiplies) {
-  Floats x = random_floats(37, 6);
-  const Floats before = x;
-  scale_in_place(x.data(), 37, 0.3f);
-  for (std::int64_t i = 0; i < 37; ++i) EXPECT_EQ(x[i], before[i] * 0.3f);
-  EXPECT_TRUE(x.frame_intact());
-}
-
 }  // namespace
 }  // namespace crumb::kernels::test

@@ -1,7 +1,6 @@
 #include "kernels/logits.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/forced_isa.h"
 
@@ -100,54 +99,20 @@ struct KlTruth {
   std::vector<double> loss, gradient;
 };
 
-// Outcome sets: every token alone when `top` == v; else the listed ones and, with `rest`, the union of the
-// others.
-KlTruth kl_truth(const Floats& student, const Floats& teacher, const std::vector<std::int32_t>& indices,
-                 std::int64_t top, bool rest, std::int64_t v, double scale) {
+KlTruth kl_truth(const Floats& student, const Floats& teacher, std::int64_t v, double scale) {
   KlTruth out;
   for (std::int64_t i = 0; i < kRows; ++i) {
     const float *x = student.data() + i * v, *y = teacher.data() + i * v;
-    double x_lse = 0, y_lse = 0;
-    const std::vector<double> q = softmax(x, v, &x_lse);
-    std::vector<double> p = softmax(y, v, &y_lse);
-    std::vector<bool> listed(static_cast<std::size_t>(v), false);
-    double p_sum = 0, q_sum = 0, loss = 0;
-    for (std::int64_t j = 0; j < top; ++j) {
-      const auto token = static_cast<std::size_t>(indices[static_cast<std::size_t>(i * top + j)]);
-      listed[token] = true;
-      p_sum += p[token];
-    }
-    const double norm = rest ? 1 : p_sum;
+    double x_lse = 0, y_lse = 0, loss = 0;
+    const std::vector<double> q = softmax(x, v, &x_lse), p = softmax(y, v, &y_lse);
     for (std::int64_t j = 0; j < v; ++j) {
       const auto at = static_cast<std::size_t>(j);
-      if (!listed[at]) continue;
-      p[at] /= norm;
-      loss += p[at] * ((y[j] - y_lse - std::log(norm)) - (x[j] - x_lse));
-      q_sum += q[at];
+      loss += p[at] * ((y[j] - y_lse) - (x[j] - x_lse));
+      out.gradient.push_back((q[at] - p[at]) * scale);
     }
-    const double p_rest = 1 - p_sum, q_rest = std::max(1e-6, 1 - q_sum);
-    const bool counted = rest && p_rest > 1e-6;
-    if (counted) loss += p_rest * std::log(p_rest / q_rest);
     out.loss.push_back(loss);
-    for (std::int64_t j = 0; j < v; ++j) {
-      const auto at = static_cast<std::size_t>(j);
-      out.gradient.push_back(scale *
-                             (listed[at] ? q[at] - p[at] : q[at] * (counted ? 1 - p_rest / q_rest : 1)));
-    }
   }
   return out;
-}
-
-std::vector<std::int32_t> best_of(const Floats& teacher, std::int64_t v, std::int64_t top) {
-  std::vector<std::int32_t> indices;
-  for (std::int64_t i = 0; i < kRows; ++i) {
-    std::vector<std::int32_t> order(static_cast<std::size_t>(v));
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(),
-              [&](std::int32_t a, std::int32_t b) { return teacher[i * v + a] > teacher[i * v + b]; });
-    indices.insert(indices.end(), order.begin(), order.begin() + top);
-  }
-  return indices;
 }
 
 TEST_P(Logits, KlAgainstAllLogitsMatchesF64) {
@@ -155,7 +120,7 @@ TEST_P(Logits, KlAgainstAllLogitsMatchesF64) {
   for (const std::int64_t v : kVocabularies) {
     SCOPED_TRACE(v);
     const Floats before = logits_of(v, 1), teacher = random_floats(kRows * v, 2, 4.0);
-    const KlTruth wanted = kl_truth(before, teacher, best_of(teacher, v, v), v, false, v, 0.5);
+    const KlTruth wanted = kl_truth(before, teacher, v, 0.5);
     Floats x = before;
     std::vector<double> row_loss(kRows);
     const double without = kl_rows(x.data(), teacher.data(), kRows, v, 0.5f, false, nullptr);
@@ -172,34 +137,6 @@ TEST_P(Logits, KlAgainstAllLogitsMatchesF64) {
     Floats same = teacher;
     EXPECT_NEAR(kl_rows(same.data(), teacher.data(), kRows, v, 1, true, nullptr), 0.0, 1e-5);
     for (const float g : same.span()) ASSERT_NEAR(g, 0.0f, kGradBound);
-  }
-}
-
-TEST_P(Logits, KlAgainstTheBestLogitsMatchesF64) {
-  const std::int64_t v = 300;
-  const Floats before = logits_of(v, 1), teacher = random_floats(kRows * v, 2, 4.0);
-  Floats lse(kRows);
-  log_sum_exp_rows(teacher.data(), kRows, v, lse.data());
-  for (const std::int64_t top : {1, 5, 64}) {
-    for (const bool rest : {false, true}) {
-      SCOPED_TRACE(::testing::Message() << "top " << top << " rest " << rest);
-      const std::vector<std::int32_t> indices = best_of(teacher, v, top);
-      std::vector<float> values;
-      for (std::size_t j = 0; j < indices.size(); ++j)
-        values.push_back(teacher[static_cast<std::int64_t>(j) / top * v + indices[j]]);
-      const KlTruth wanted = kl_truth(before, teacher, indices, top, rest, v, 1.0);
-      Floats x = before;
-      std::vector<double> row_loss(kRows);
-      kl_top_rows(x.data(), values.data(), indices.data(), rest ? lse.data() : nullptr, top, kRows, v, 1,
-                  true, row_loss.data());
-      for (std::int64_t i = 0; i < kRows; ++i) {
-        ASSERT_NEAR(row_loss[static_cast<std::size_t>(i)], wanted.loss[static_cast<std::size_t>(i)],
-                    loss_bound(before.data() + i * v, v))
-            << i;
-      }
-      const std::vector<double> bound(wanted.gradient.size(), 2 * kGradBound);
-      ASSERT_EQ(count_outside(x.span(), wanted.gradient, bound), 0);
-    }
   }
 }
 

@@ -59,10 +59,4 @@ double sum_of_squares(const float* x, std::int64_t count) {
   return sum;
 }
 
-void scale_in_place(float* x, std::int64_t count, float factor) {
-  const auto run = active().scale;
-  parallel_for(count, kGrain,
-               [&](std::int64_t begin, std::int64_t end) { run(x + begin, end - begin, factor); });
-}
-
 }  // namespace crumb::kernels

@@ -5,7 +5,7 @@
 namespace crumb::kernels {
 
 const AdamWFunctions* adamw_avx2() noexcept {
-  static constexpr AdamWFunctions kFunctions = {step, squares, scale};
+  static constexpr AdamWFunctions kFunctions = {step, squares};
   return &kFunctions;
 }
 

@@ -22,14 +22,10 @@ double squares(const float* x, std::int64_t count) noexcept {
   return sum;
 }
 
-void scale(float* x, std::int64_t count, float factor) noexcept {
-  for (std::int64_t i = 0; i < count; ++i) x[i] *= factor;
-}
-
 }  // namespace
 
 const AdamWFunctions* adamw_ref() noexcept {
-  static constexpr AdamWFunctions kFunctions = {step, squares, scale};
+  static constexpr AdamWFunctions kFunctions = {step, squares};
   return &kFunctions;
 }
 

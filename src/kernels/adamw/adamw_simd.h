@@ -45,11 +45,5 @@ double squares(const float* x, std::int64_t count) noexcept {
   return total(sum);
 }
 
-void scale(float* x, std::int64_t count, float factor) noexcept {
-  for_vectors(
-      count, [&](std::int64_t i) { store(x + i, load(x + i) * splat(factor)); },
-      [&](std::int64_t i, std::int64_t rest) { store_n(x + i, load_n(x + i, rest) * splat(factor), rest); });
-}
-
 }  // namespace
 }  // namespace crumb::kernels
