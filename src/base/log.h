@@ -16,6 +16,11 @@ void set_level(Level level);
 bool enabled(Level level);
 void write(Level level, const std::string& message);
 
+/// Keeps `line` (cut to the width) below the messages while standard error is a terminal, until the next
+/// call;
+/// "" takes it away. Nothing elsewhere, or when information is not shown.
+void set_status(const std::string& line);
+
 /// A test may take the messages instead of standard error; nullptr gives them back.
 void capture(std::function<void(Level, const std::string&)> sink);
 

@@ -50,6 +50,7 @@ efficientqat::BlockApResult train(QuantizeContext& c, std::int64_t index, nn::De
                                   const methods::InputEnergies* energies, const calib::BlockBatches& batches,
                                   const calib::BlockBatches& validation, const nn::RopeTable& rope,
                                   double& lr_factor) {
+  const std::int64_t steps = c.recipe.block_ap.epochs * batches.inputs.windows() / c.recipe.block_ap.batch;
   for (int attempt = 0; attempt < kAttempts; ++attempt, lr_factor /= 2) {
     if (attempt > 0) block = load_float_block(*c.checkpoint, index, c.device);
     methods::start_block(block, c.recipe.weights.spec(), c.recipe.initialization, energies);
@@ -63,6 +64,7 @@ efficientqat::BlockApResult train(QuantizeContext& c, std::int64_t index, nn::De
                           {"gradient_norm", step.gradient_norm},
                           {"quant_lr", step.quant_lr},
                           {"weight_lr", step.weight_lr}});
+          c.progress->block_step(index, k + 1, steps);
           throw_if_interrupted("pipeline.quantize");
         });
     result.finite = result.finite && all_finite(block);  // the last update is followed by no loss
@@ -76,8 +78,7 @@ efficientqat::BlockApResult train(QuantizeContext& c, std::int64_t index, nn::De
        "block_ap.quant_lr, or check the weights with crumb inspect");
 }
 
-void print_progress(const QuantizeContext& c, std::int64_t i, const ordered_json& row,
-                    double seconds_a_block) {
+void print_progress(const QuantizeContext& c, std::int64_t i, const ordered_json& row) {
   const std::int64_t count = c.checkpoint->config().num_hidden_layers;
   log::info("block=", i + 1, "/", count,
             row.contains("first_loss") ? cat(" first_loss=", row["first_loss"].get<double>(),
@@ -85,7 +86,7 @@ void print_progress(const QuantizeContext& c, std::int64_t i, const ordered_json
                                        : "",
             row.contains("stream_loss") ? cat(" stream_loss=", row["stream_loss"].get<double>()) : "",
             " seconds=", fixed(row["seconds"].get<double>(), 1),
-            " left=", human_seconds(seconds_a_block * static_cast<double>(count - 1 - i)));
+            " left=", human_seconds(c.progress->seconds_left()));
 }
 
 }  // namespace
@@ -114,8 +115,6 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
       nn::make_rope_table(config, std::max(c.calibration.train.columns, c.calibration.e2e.columns), c.device);
 
   ordered_json rows = ordered_json::array();
-  double trained_seconds = 0;
-  std::int64_t trained_blocks = 0;
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
     throw_if_interrupted("pipeline.quantize");
     const Meter block_meter;
@@ -150,6 +149,7 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
     }
     if (done) {
       rows.push_back(done->at("row"));
+      c.progress->blocks_done(i + 1, /*resumed=*/true);
       continue;
     }
     std::optional<TokenStatistics> statistics;
@@ -159,8 +159,8 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
     ordered_json event = c.run->describe_file(block_file(i));
     event.update({{"block", i}, {"row", row}});
     c.run->record("block", event);
-    trained_seconds += block_meter.seconds();
-    print_progress(c, i, row, trained_seconds / static_cast<double>(++trained_blocks));
+    c.progress->blocks_done(i + 1, /*resumed=*/false);
+    print_progress(c, i, row);
     rows.push_back(std::move(row));
   }
   c.report["block_ap"] = total_cost(rows);

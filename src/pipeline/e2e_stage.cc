@@ -58,10 +58,10 @@ class History {
     const auto taken = static_cast<std::int64_t>(losses_.size());
     c.metrics->add(
         {{"e2e_step", taken}, {"loss", step.loss}, {"gradient_norm", step.gradient_norm}, {"lr", step.lr}});
-    const double seconds_a_step = cost()["seconds"].get<double>() / static_cast<double>(taken);
+    c.progress->e2e_step(taken);
     log::info("e2e_step=", taken, "/", steps_, " loss=", fixed(step.loss, 4),
               " gradient_norm=", fixed(step.gradient_norm, 3), " lr=", step.lr,
-              " left=", human_seconds(seconds_a_step * static_cast<double>(steps_ - taken)));
+              " left=", human_seconds(c.progress->seconds_left()));
   }
   // The new checkpoint is whole and in the journal before the one before it goes.
   void checkpoint(QuantizeContext& c, const efficientqat::E2eQp& trainer) {
@@ -115,6 +115,7 @@ std::vector<at::Tensor> train_end_to_end(QuantizeContext& c,
   if (const auto event = c.run->find("e2e_checkpoint")) {
     trainer.restore(load_e2e_checkpoint(c.run->verified_file(*event)));
     history.restore(*event);
+    c.progress->e2e_resumed(trainer.steps_taken());
     log::info("E2E-QP: going on after step ", trainer.steps_taken(), "/", steps);
   }
   while (trainer.steps_taken() < steps) {

@@ -10,6 +10,7 @@
 #include "formats/checkpoint.h"
 #include "nn/compute.h"
 #include "pipeline/metrics.h"
+#include "pipeline/progress.h"
 #include "pipeline/quantize_model.h"
 #include "pipeline/run_data.h"
 
@@ -29,6 +30,7 @@ struct QuantizeContext {
   nlohmann::ordered_json job, report;
   std::unique_ptr<RunDirectory> run;  // from here on set by quantize_model()
   std::optional<Metrics> metrics;
+  std::unique_ptr<Progress> progress;
   CalibrationData calibration;
   data::TokenWindows evaluation;
 

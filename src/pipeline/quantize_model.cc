@@ -55,6 +55,8 @@ ordered_json run_job(QuantizeRequest request) {
   const Meter total;
   context.run = std::make_unique<RunDirectory>(context.run_dir, context.job, context.request.mode);
   context.metrics.emplace(context.run->path() / "metrics.jsonl");
+  context.progress =
+      std::make_unique<Progress>(context.recipe, context.checkpoint->config().num_hidden_layers);
   if (context.run->resumed()) log::info("going on with the run in ", context.run->path().string());
   prepare_data(context);
   evaluate_stage(context, "fp", [&] { return full_precision(context); });
@@ -66,6 +68,7 @@ ordered_json run_job(QuantizeRequest request) {
       evaluate_stage(context, "block_ap", [&] { return packed_model(context); });
     if (context.recipe.e2e_qp.enabled) scales = train_end_to_end(context, teacher);
   }
+  context.progress.reset();
   write_output(context, scales, total);
   context.run->remove();
   const ordered_json& output = context.report["output"];
