@@ -30,6 +30,12 @@ Tensor QuantLinear::forward(const Tensor& x, const Compute& compute) const {
   CRUMB_CHECK(false);
 }
 
+Tensor QuantLinear::forward_scaled(const Tensor& x, const Tensor& scaled, const Tensor& channel,
+                                   const Compute& compute) const {
+  CRUMB_CHECK(state == State::kFakeQuant);
+  return scaled_fake_quant_linear(x, scaled, channel, weight, scale, zero_point, bias, spec, compute);
+}
+
 Tensor QuantLinear::forward_swiglu(const Tensor& gate, const Tensor& up, const Compute& compute) const {
   switch (state) {
     case State::kFloat:
@@ -172,10 +178,25 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
     return linear(role).forward(input, compute);
   };  // [M, K] -> [M, N]
 
-  // Attention half.
-  const Tensor normed = rms_norm(x, input_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
-  Tensor q = project(LinearRole::kQ, normed), k = project(LinearRole::kK, normed);
-  const Tensor v = project(LinearRole::kV, normed).view({batch, t, c.num_key_value_heads * c.head_dim});
+  // Attention half. In Block-AP the block's input is a constant of the step, which saves the gradient of its
+  // norm.
+  const bool constant_input = at::GradMode::is_enabled() && !x.requires_grad() &&
+                              input_norm.requires_grad() &&
+                              linear(LinearRole::kQ).state == QuantLinear::State::kFakeQuant;
+  Tensor normed, unit;  // [M, hidden_size]; unit: before the norm's weight
+  if (constant_input) {
+    const at::NoGradGuard no_grad;
+    unit = rms_norm(x, at::ones_like(input_norm), c.rms_norm_eps, compute).view({tokens, c.hidden_size});
+    normed = unit * input_norm;
+  } else {
+    normed = rms_norm(x, input_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
+  }
+  const auto from_norm = [&](LinearRole role) {
+    return constant_input ? linear(role).forward_scaled(unit, normed, input_norm, compute)
+                          : project(role, normed);
+  };
+  Tensor q = from_norm(LinearRole::kQ), k = from_norm(LinearRole::kK);
+  const Tensor v = from_norm(LinearRole::kV).view({batch, t, c.num_key_value_heads * c.head_dim});
   if (c.qk_norm) {  // per head, before RoPE
     q = rms_norm(q.view({tokens, c.num_attention_heads, c.head_dim}), q_norm, c.rms_norm_eps, compute);
     k = rms_norm(k.view({tokens, c.num_key_value_heads, c.head_dim}), k_norm, c.rms_norm_eps, compute);

@@ -26,7 +26,11 @@ struct QuantLinear {
 
   /// x [M, K] -> [M, N]
   at::Tensor forward(const at::Tensor& x, const Compute& compute) const;
-  /// forward(swiglu(gate, up)); gate, up [M, K] may not be used again when a gradient has flowed (fake_quant.h).
+  /// forward(x * channel) of a kFakeQuant linear and a constant x; `scaled` is x * channel (fake_quant.h).
+  at::Tensor forward_scaled(const at::Tensor& x, const at::Tensor& scaled, const at::Tensor& channel,
+                            const Compute& compute) const;
+  /// forward(swiglu(gate, up)); gate, up [M, K] may not be used again when a gradient has flowed
+  /// (fake_quant.h).
   at::Tensor forward_swiglu(const at::Tensor& gate, const at::Tensor& up, const Compute& compute) const;
 
   /// kFloat -> kFakeQuant with the given start (both [N, K/G], f32).

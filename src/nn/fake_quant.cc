@@ -26,9 +26,8 @@ struct Settings {
             static_cast<std::int64_t>(precision), k};
   }
   static Settings unpack(const std::vector<std::int64_t>& v) {
-    return {{static_cast<int>(v[0]), v[1], static_cast<quant::Grid>(v[2])},
-            static_cast<Precision>(v[3]),
-            v[4]};
+    return {
+        {static_cast<int>(v[0]), v[1], static_cast<quant::Grid>(v[2])}, static_cast<Precision>(v[3]), v[4]};
   }
 };
 
@@ -62,7 +61,8 @@ struct Trainable {
         p.body.size(0), s, [&](float* out) { kernels::fake_quant(a, out); },
         [&](std::uint16_t* out) { kernels::fake_quant_bf16(a, out); });
   }
-  // Of body, scale and zero point from that of w_hat, which is overwritten: the first is returned in its place.
+  // Of body, scale and zero point from that of w_hat, which is overwritten: the first is returned in its
+  // place.
   static variable_list gradients(const Parts& p, Tensor grad_w_hat, bool want_zero_point, const Settings& s) {
     Tensor grad_scale = at::empty_like(p.scale), grad_zero_point;
     if (want_zero_point) grad_zero_point = at::empty_like(p.zero_point);
@@ -76,10 +76,9 @@ struct Trainable {
 // body [N, K * bits / 32] i32 of codes: scales are trained.
 struct Packed {
   static kernels::PackedArgs args(const Parts& p, const Settings& s) {
-    return kernels::packed_args(
-        reinterpret_cast<const std::uint32_t*>(p.body.const_data_ptr<std::int32_t>()),
-        p.zero_point.const_data_ptr<std::uint8_t>(), p.scale.const_data_ptr<float>(), p.body.size(0), s.k,
-        s.spec);
+    return kernels::packed_args(reinterpret_cast<const std::uint32_t*>(p.body.const_data_ptr<std::int32_t>()),
+                                p.zero_point.const_data_ptr<std::uint8_t>(), p.scale.const_data_ptr<float>(),
+                                p.body.size(0), s.k, s.spec);
   }
   static Tensor weight(const Parts& p, const Settings& s) {
     const kernels::PackedArgs a = args(p, s);
@@ -131,10 +130,36 @@ struct LinearOf : torch::autograd::Function<LinearOf<Kind>> {
     variable_list of_weight(3);
     if (ctx->needs_input_grad(0)) grad_x = matmul(g, false, Kind::weight(parts, s), false, s.precision);
     if (ctx->needs_input_grad(2)) {
-      of_weight =
-          Kind::gradients(parts, matmul(g, true, x, false, s.precision), ctx->needs_input_grad(3), s);
+      of_weight = Kind::gradients(parts, matmul(g, true, x, false, s.precision), ctx->needs_input_grad(3), s);
     }
     return {grad_x, of_weight[0], of_weight[1], of_weight[2], Tensor()};
+  }
+};
+
+// y = (x * channel) w_hat^T for an x that needs no gradient. With D = g^T x, which is [N, K] as the weight
+// is,
+//   dL/d w_hat = D * channel,   dL/d channel[k] = sum over n of w_hat[n, k] * D[n, k]:
+// the gradient of x * channel, a product as large as the other two, is never made.
+struct ScaledInputLinear : torch::autograd::Function<ScaledInputLinear> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& scaled, const Tensor& channel,
+                        const Tensor& w, const Tensor& scale, const Tensor& zero_point,
+                        std::vector<std::int64_t> settings) {
+    ctx->save_for_backward({x, channel, w, scale, zero_point});
+    ctx->saved_data["settings"] = settings;
+    const Settings s = Settings::unpack(settings);
+    return matmul(scaled, false, Trainable::weight({w, scale, zero_point}, s), true, s.precision);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &channel = saved[1], g = grads[0].contiguous();
+    const Parts parts{saved[2], saved[3], saved[4]};
+    const Settings s = Settings::unpack(ctx->saved_data["settings"].toIntVector());
+    Tensor d = matmul(g, true, x, false, s.precision);  // [N, K]
+    Settings exact = s;
+    exact.precision = Precision::kF32;
+    const Tensor grad_channel = Trainable::weight(parts, exact).mul_(d).sum(0);
+    const auto of_weight = Trainable::gradients(parts, d.mul_(channel), ctx->needs_input_grad(5), s);
+    return {Tensor(), Tensor(), grad_channel, of_weight[0], of_weight[1], of_weight[2], Tensor()};
   }
 };
 
@@ -178,8 +203,9 @@ struct SwigluLinearOf : torch::autograd::Function<SwigluLinearOf<Kind>> {
     for (std::int64_t row = 0; row < g.size(0); row += kRows) {
       const std::int64_t rows = std::min(kRows, g.size(0) - row);
       const Tensor grad = matmul(g.narrow(0, row, rows), false, w_hat, false, s.precision);
-      float *const gate_rows = gate.mutable_data_ptr<float>() + row * s.k,
-                   *const up_rows = up.mutable_data_ptr<float>() + row * s.k;
+      float *const gate_rows = gate.mutable_data_ptr<float>() + row * s.k, *const up_rows =
+                                                                               up.mutable_data_ptr<float>() +
+                                                                               row * s.k;
       kernels::swiglu_backward(gate_rows, up_rows, grad.const_data_ptr<float>(), rows * s.k, gate_rows,
                                up_rows);
     }
@@ -219,6 +245,17 @@ Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, 
     return linear(x, composed::fake_quant(w, scale, zero_point, spec), bias, compute);
   return plus_bias(LinearOf<Trainable>::apply(x, w, scale, zero_point,
                                               Settings{spec, compute.precision, w.size(1)}.pack()),
+                   bias);
+}
+
+Tensor scaled_fake_quant_linear(const Tensor& x, const Tensor& scaled, const Tensor& channel, const Tensor& w,
+                                const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
+                                const quant::AffineSpec& spec, const Compute& compute) {
+  CRUMB_CHECK(!x.requires_grad() && !scaled.requires_grad());
+  if (!compute.fused || !w.is_cpu())
+    return fake_quant_linear(x * channel, w, scale, zero_point, bias, spec, compute);
+  return plus_bias(ScaledInputLinear::apply(x, scaled, channel, w, scale, zero_point,
+                                            Settings{spec, compute.precision, w.size(1)}.pack()),
                    bias);
 }
 

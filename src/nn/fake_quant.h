@@ -21,6 +21,14 @@ Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point
 Tensor fake_quant_linear(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& zero_point,
                          const Tensor& bias, const quant::AffineSpec& spec, const Compute& compute);
 
+/// y = (x * channel) w_hat^T (+ bias) with a trained `channel` [K] f32 (a norm's weight) and an x [M, K] f32
+/// that is a constant: channel gets its gradient without that of x * channel being made, which saves one of
+/// three products. `scaled` holds x * channel, so that several linears share it; it takes no part in the
+/// gradient.
+Tensor scaled_fake_quant_linear(const Tensor& x, const Tensor& scaled, const Tensor& channel, const Tensor& w,
+                                const Tensor& scale, const Tensor& zero_point, const Tensor& bias,
+                                const quant::AffineSpec& spec, const Compute& compute);
+
 /// y = swiglu(gate, up) w_hat^T (+ bias), without keeping the activated product for the backward pass.
 /// gate, up [M, K] f32; returns [M, N]. The backward pass overwrites gate and up with their gradients: nobody
 /// else may read them afterwards, and it runs once (CRUMB_CHECK).

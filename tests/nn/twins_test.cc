@@ -178,10 +178,9 @@ TEST_F(Twins, PackedLinearTrainsScalesOnly) {
 TEST_F(Twins, ASpentGraphIsNotWalkedTwice) {
   const quant::AffineSpec spec{2, 32, quant::Grid::kAsym};
   const at::Tensor gate = random({3, 32}).requires_grad_(true), up = random({3, 32}).requires_grad_(true);
-  const at::Tensor y =
-      swiglu_fake_quant_linear(gate * 1, up * 1, random({4, 32}), at::full({4, 1}, 0.7),
-                               at::full({4, 1}, 1.0), {}, spec, kFused)
-          .sum();
+  const at::Tensor y = swiglu_fake_quant_linear(gate * 1, up * 1, random({4, 32}), at::full({4, 1}, 0.7),
+                                                at::full({4, 1}, 1.0), {}, spec, kFused)
+                           .sum();
   y.backward({}, /*retain_graph=*/true);
   EXPECT_DEATH(y.backward(), "spent");
 }
@@ -254,6 +253,55 @@ TEST_F(Twins, WholeBlockWithQkNormAndBiases) {
       difference({random({2, 11, 64})},
                  [&](auto& in, const Compute& compute) { return block.forward(in[0], table, compute); }),
       5 * kTolerance);
+}
+
+TEST_F(Twins, AConstantInputNeedsNoGradientOfItsNorm) {
+  const quant::AffineSpec spec{2, 32, quant::Grid::kAsym};
+  const at::Tensor x = random({9, 96});
+  at::Tensor channel = random({96});
+  channel[5] = 0;  // its gradient is that of the others
+  const at::Tensor w = random({24, 96}, 0.5), scale = at::rand({24, 3}) + 0.3, zero = at::rand({24, 3}) * 3;
+  EXPECT_LT(difference({channel, w, scale, zero},
+                       [&](auto& in, const Compute& c) {
+                         return scaled_fake_quant_linear(x, (x * in[0]).detach(), in[0], in[1], in[2], in[3],
+                                                         {}, spec, c);
+                       }),
+            kTolerance);
+}
+
+TEST_F(Twins, AllGradientsOfABlockWithAConstantInput) {
+  model::ModelConfig c;
+  c.hidden_size = 64;
+  c.intermediate_size = 96;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.head_dim = 16;
+  const RopeTable table = make_rope_table(c, 16, at::kCPU);
+  const at::Tensor x = random({2, 11, 64});
+  std::vector<at::Tensor> leaves = {at::rand({64}) + 0.5, at::rand({64}) + 0.5};
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const model::LinearShape shape = model::linear_shape(c, role);
+    leaves.push_back(random({shape.n, shape.k}, 0.2));
+    leaves.push_back(at::full({shape.n, shape.k / 32}, 0.15));
+    leaves.push_back(at::full({shape.n, shape.k / 32}, 1.0));
+  }
+  EXPECT_LT(difference(leaves,
+                       [&](auto& in, const Compute& compute) {
+                         DecoderBlock block(c);
+                         block.input_norm = in[0];
+                         block.post_attention_norm = in[1];
+                         std::size_t next = 2;
+                         for (const model::LinearRole role : model::kLinearRoles) {
+                           QuantLinear& linear = block.linear(role);
+                           linear.n = in[next].size(0);
+                           linear.k = in[next].size(1);
+                           linear.weight = in[next];
+                           linear.start_fake_quant({2, 32, quant::Grid::kAsym}, in[next + 1], in[next + 2]);
+                           next += 3;
+                         }
+                         return block.forward(x, table, compute);
+                       }),
+            5 * kTolerance);
 }
 
 TEST_F(Twins, CachedDecodingEqualsTheWholeForward) {
