@@ -12,12 +12,12 @@
 namespace crumb::kernels {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kAmx, Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kRef};
+constexpr Isa kAll[] = {Isa::kAmx, Isa::kAvx512Bf16, Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2, Isa::kRef};
 constexpr int kUnset = -1;
 std::atomic<int> limit_by_call{kUnset};
 
 struct Features {
-  bool avx2 = false, avx512 = false, avx512_bf16 = false, amx = false;
+  bool avx2 = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx = false;
 };
 
 // Linux hands out AMX state on request only: arch_prctl(ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA =
@@ -39,10 +39,11 @@ Features detect() {
   f.avx2 = ymm && fma && f16c && (b >> 5 & 1);
   f.avx512 =
       f.avx2 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);  // F, DQ, BW, VL
-  const bool amx_bf16 = d >> 22 & 1, amx_tile = d >> 24 & 1;
+  f.avx512_vnni = f.avx512 && (c >> 11 & 1);
+  const bool amx_bf16 = d >> 22 & 1, amx_tile = d >> 24 & 1, amx_int8 = d >> 25 & 1;
   unsigned a1 = 0;
   if (__get_cpuid_count(7, 1, &a1, &b, &c, &d) != 0) f.avx512_bf16 = f.avx512 && (a1 >> 5 & 1);
-  f.amx = f.avx512_bf16 && amx_bf16 && amx_tile && tiles && amx_permitted();
+  f.amx = f.avx512_bf16 && f.avx512_vnni && amx_bf16 && amx_int8 && amx_tile && tiles && amx_permitted();
   return f;
 }
 
@@ -71,6 +72,8 @@ std::string_view to_string(Isa isa) noexcept {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512_vnni";
     case Isa::kAvx512Bf16:
       return "avx512_bf16";
     case Isa::kAmx:
@@ -88,6 +91,8 @@ bool machine_has(Isa isa) noexcept {
       return features.avx2;
     case Isa::kAvx512:
       return features.avx512;
+    case Isa::kAvx512Vnni:
+      return features.avx512_vnni;
     case Isa::kAvx512Bf16:
       return features.avx512_bf16;
     case Isa::kAmx:

@@ -11,11 +11,12 @@ enum class Isa {
   kRef,         // plain C++, compiled for the baseline processor
   kAvx2,        // AVX2, FMA, F16C
   kAvx512,      // AVX-512 F, BW, DQ, VL
-  kAvx512Bf16,  // + vdpbf16ps
-  kAmx,         // + AMX tiles with bf16, permitted by the kernel of the operating system
+  kAvx512Vnni,  // + vpdpbusd
+  kAvx512Bf16,  // + vdpbf16ps, of AVX-512 only: no VNNI is promised
+  kAmx,         // + AMX tiles with bf16 and int8 and VNNI, permitted by the kernel of the operating system
 };
 
-/// "ref", "avx2", "avx512", "avx512_bf16", "amx".
+/// "ref", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx".
 std::string_view to_string(Isa isa) noexcept;
 
 /// What processor and operating system offer (cpuid, xgetbv, arch_prctl for AMX), whatever the limit says.
@@ -31,7 +32,7 @@ bool usable(Isa isa);
 Isa isa_limit();
 void set_isa_limit(Isa limit) noexcept;
 
-/// "avx512_bf16, avx512, avx2, ref": what the machine has, best first.
+/// "avx512_bf16, avx512_vnni, avx512, avx2, ref": what the machine has, best first.
 std::string machine_isas();
 
 }  // namespace crumb::kernels

@@ -5,6 +5,7 @@
 #include "kernels/fake_quant.h"
 #include "kernels/gemm_bf16.h"
 #include "kernels/logits.h"
+#include "kernels/lowbit.h"
 #include "kernels/mse.h"
 #include "kernels/packed.h"
 #include "kernels/rms_norm.h"
@@ -32,7 +33,7 @@ std::vector<OperationInfo> list_operations() {
           info("swiglu", swiglu_variants()),         info("sgemm", sgemm_variants()),
           info("attention", attention_variants()),   info("gemm_bf16", gemm_bf16_variants()),
           info("adamw", adamw_variants()),           info("mse", mse_variants()),
-          info("logits", logits_variants())};
+          info("logits", logits_variants()),         info("lowbit", lowbit_variants())};
 }
 
 }  // namespace crumb::kernels

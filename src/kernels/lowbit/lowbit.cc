@@ -1,0 +1,128 @@
+#include "kernels/lowbit.h"
+
+#include "base/check.h"
+#include "base/error.h"
+#include "kernels/lowbit/layout.h"
+
+namespace crumb::kernels {
+namespace {
+
+bool aligned(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % kLowbitAlignment == 0;
+}
+
+/// Sizes of the arrays of LowbitActivations, in the order in which they lie.
+struct ActivationLayout {
+  std::int64_t stride, chunks, first_bytes, scale_bytes, sum_bytes;
+  std::int64_t bytes() const { return first_bytes + scale_bytes + sum_bytes; }
+};
+
+ActivationLayout activation_layout(std::int64_t m, std::int64_t k, std::int64_t group_size, LowbitMode mode) {
+  CRUMB_CHECK(m >= 1 && k >= 1 && group_size >= 1 && k % group_size == 0);
+  const LowbitGeometry g = lowbit_geometry({1, k, group_size, 8, quant::Grid::kAsym});
+  ActivationLayout layout{};
+  // An odd number of lines between rows spreads them over the sets of a cache; the gap of at least one line
+  // lets a tile of 64 k be read where only 32 are left.
+  std::int64_t lines = up_to(g.groups * g.steps * kStep, 64) / 64 + 1;
+  if (lines % 2 == 0) ++lines;
+  layout.stride = lines * 64;
+  layout.chunks = g.groups * g.chunks;
+  if (mode == LowbitMode::kExact) {
+    layout.first_bytes = m * layout.stride * 4;
+  } else {
+    layout.first_bytes = m * layout.stride;
+    layout.scale_bytes = layout.sum_bytes = up_to(m * layout.chunks * 4, 64);
+  }
+  return layout;
+}
+
+}  // namespace
+
+std::string_view to_string(LowbitMode mode) noexcept {
+  return mode == LowbitMode::kInt8 ? "int8" : "exact";
+}
+
+LowbitShape lowbit_shape(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec,
+                         std::string_view name) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;  // keeps every product of sizes in 64 bits
+  if (n < 1 || k < 1 || n > kMost || k > kMost) {
+    fail(ErrorKind::kInvalidArgument, "kernels.lowbit", name, ": shape [", n, ", ", k,
+         "]; expected 1 to 2^31 rows and columns");
+  }
+  quant::check_spec(spec, k, name);
+  return {n, k, spec.group_of(k), spec.bits, spec.grid};
+}
+
+std::int64_t lowbit_tile_bytes(const LowbitShape& shape) {
+  return lowbit_geometry(shape).tile_bytes;
+}
+std::int64_t lowbit_bytes(const LowbitShape& shape) {
+  return shape.tiles() * lowbit_tile_bytes(shape);
+}
+
+LowbitMatrix lowbit_matrix(const LowbitShape& shape, std::span<const std::byte> memory,
+                           std::uint32_t layout_version, std::string_view name) {
+  if (layout_version != kLowbitLayoutVersion) {
+    fail(ErrorKind::kUnsupported, "kernels.lowbit", name, ": packed in layout version ", layout_version,
+         "; this build reads version ", kLowbitLayoutVersion, ". Pack the weights again");
+  }
+  if (static_cast<std::int64_t>(memory.size()) != lowbit_bytes(shape)) {
+    fail(ErrorKind::kCorrupt, "kernels.lowbit", name, ": ", memory.size(), " bytes of packed weights; [",
+         shape.n, ", ", shape.k, "] at ", shape.bits, " bits in groups of ", shape.group_size, " takes ",
+         lowbit_bytes(shape), ". Pack the weights again");
+  }
+  if (!aligned(memory.data())) {
+    fail(ErrorKind::kCorrupt, "kernels.lowbit", name, ": packed weights begin at an address that is ",
+         reinterpret_cast<std::uintptr_t>(memory.data()) % kLowbitAlignment, " modulo ", kLowbitAlignment,
+         "; expected 0. Pack the weights again");
+  }
+  return {shape, memory.data()};
+}
+
+std::int64_t lowbit_activation_bytes(std::int64_t m, std::int64_t k, std::int64_t group_size,
+                                     LowbitMode mode) {
+  return activation_layout(m, k, group_size, mode).bytes();
+}
+
+LowbitActivations lowbit_activations(std::int64_t m, std::int64_t k, std::int64_t group_size, LowbitMode mode,
+                                     std::span<std::byte> memory) {
+  const ActivationLayout layout = activation_layout(m, k, group_size, mode);
+  CRUMB_CHECK(static_cast<std::int64_t>(memory.size()) >= layout.bytes() && aligned(memory.data()));
+  LowbitActivations x{mode,          m,       k,       group_size, layout.stride,
+                      layout.chunks, nullptr, nullptr, nullptr,    nullptr};
+  if (mode == LowbitMode::kExact) {
+    x.values = reinterpret_cast<float*>(memory.data());
+  } else {
+    x.codes = reinterpret_cast<std::int8_t*>(memory.data());
+    x.scales = reinterpret_cast<float*>(memory.data() + layout.first_bytes);
+    x.sums = reinterpret_cast<std::int32_t*>(memory.data() + layout.first_bytes + layout.scale_bytes);
+  }
+  return x;
+}
+
+std::span<const Variant<LowbitFunctions>> lowbit_variants() {
+  static const Variant<LowbitFunctions> kVariants[] = {{Isa::kAmx, lowbit_amx()},
+                                                       {Isa::kAvx512Vnni, lowbit_avx512vnni()},
+                                                       {Isa::kAvx2, lowbit_avx2()},
+                                                       {Isa::kRef, lowbit_ref()}};
+  return kVariants;
+}
+
+const Variant<LowbitFunctions>& lowbit_variant() {
+  return choose(lowbit_variants());
+}
+
+void prepare_lowbit(const LowbitFunctions& functions, const float* x, std::int64_t ldx,
+                    const LowbitActivations& out, std::int64_t begin, std::int64_t end) {
+  CRUMB_CHECK(begin >= 0 && begin <= end && end <= out.m && ldx >= out.k);
+  functions.prepare(x, ldx, out, begin, end);
+}
+
+void lowbit_multiply(const LowbitFunctions& functions, const LowbitMatrix& w, const LowbitActivations& x,
+                     std::int64_t begin, std::int64_t end, float* y, std::int64_t ldy) {
+  CRUMB_CHECK(w.shape.k == x.k && w.shape.group_size == x.group_size);
+  CRUMB_CHECK(begin >= 0 && begin <= end && end <= w.shape.tiles() && ldy >= w.shape.n);
+  functions.multiply[static_cast<int>(x.mode)](w, x, begin, end, y, ldy);
+}
+
+}  // namespace crumb::kernels
