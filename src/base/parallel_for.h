@@ -35,4 +35,17 @@ void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
   if (failure) std::rethrow_exception(failure);
 }
 
+/// While it lives, parallel_for on this thread runs its body on this thread alone: for callers that are one of many
+/// threads already.
+class SerialLoops {
+ public:
+  SerialLoops() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~SerialLoops() { omp_set_num_threads(threads_); }
+  SerialLoops(const SerialLoops&) = delete;
+  SerialLoops& operator=(const SerialLoops&) = delete;
+
+ private:
+  int threads_;  // OpenMP keeps this number for each thread
+};
+
 }  // namespace crumb

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/half.h"
 #include "base/parallel_for.h"
+#include "model/rope_table.h"
 #include "nn/matmul.h"
 #include "quant/affine.h"
 #include "quant/codes.h"
@@ -234,19 +235,8 @@ RopeTable make_rope_table(const model::ModelConfig& config, std::int64_t length,
   const model::RopeFrequencies frequencies = model::rope_frequencies(config);
   const auto half = static_cast<std::int64_t>(frequencies.inv_freq.size());
   Tensor cos = at::empty({length, half}, at::kFloat), sin = at::empty({length, half}, at::kFloat);
-  float *c = cos.mutable_data_ptr<float>(), *s = sin.mutable_data_ptr<float>();
-  for (std::int64_t t = 0; t < length; ++t) {
-    for (std::int64_t i = 0; i < half; ++i) {
-      // HF multiplies f32 position and f32 inv_freq; the same rounding of the angle keeps long positions
-      // equal to it.
-      const float angle =
-          static_cast<float>(t) * static_cast<float>(frequencies.inv_freq[static_cast<std::size_t>(i)]);
-      c[t * half + i] =
-          static_cast<float>(std::cos(static_cast<double>(angle)) * frequencies.attention_scaling);
-      s[t * half + i] =
-          static_cast<float>(std::sin(static_cast<double>(angle)) * frequencies.attention_scaling);
-    }
-  }
+  model::fill_rope_table(frequencies, 0, length, cos.mutable_data_ptr<float>(),
+                         sin.mutable_data_ptr<float>());
   return {cos.to(device), sin.to(device)};
 }
 

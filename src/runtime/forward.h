@@ -1,0 +1,111 @@
+// The forward pass: tokens of any number of sequences through all blocks, in memory allocated once.
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "kernels/cached_attention.h"
+#include "kernels/lowbit.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+#include "model/config.h"
+#include "runtime/kv_cache.h"
+#include "runtime/memory.h"
+#include "runtime/thread_pool.h"
+#include "runtime/weights.h"
+
+namespace crumb::runtime {
+
+/// Seconds spent since the last reset, by part of a step.
+struct StepTimes {
+  double norms = 0;    // embedding, norms, rounding of activations, rotation, storing keys and values
+  double linears = 0;  // of the blocks, with biases, SwiGLU and the residual sums
+  double attention = 0;
+  double head = 0;
+};
+
+/// Consecutive new tokens of one sequence, which go behind those that the cache holds.
+struct Piece {
+  KvCache* cache = nullptr;
+  std::span<const std::int32_t> tokens;
+};
+
+/// Knows neither files nor sessions. One pass is
+///
+///   x = embedding[tokens]                                                                    [M, hidden]
+///   each block:  q, k, v = linear(rms_norm(x));  q, k = rope(norm?(q), norm?(k));  store k, v
+///                x += o_proj(attention(q, cache));   x += down_proj(silu(gate) * up of rms_norm(x))
+///
+/// q, k and v are one loop over row tiles, gate and up with their SwiGLU another; residual sums are made
+/// where the product is. A row's bits depend on its sequence alone: not on M, its neighbours or the number of
+/// threads.
+class Forward {
+ public:
+  /// `most_tokens` is the largest M. Config and weights must live as long. Throws OutOfMemory.
+  Forward(const model::ModelConfig& config, const ModelWeights& weights, kernels::LowbitMode mode,
+          std::int64_t most_tokens, ThreadPool& pool);
+
+  /// Runs all pieces, at most most_tokens() together, and appends their tokens to their caches, which have
+  /// room for them. Hidden states stay until the next call.
+  void run(std::span<const Piece> pieces);
+  /// logits (out) [rows.size(), vocab_size] of rows of the last run(), counted through its pieces.
+  void logits(std::span<const std::int64_t> rows, float* logits);
+
+  std::int64_t most_tokens() const { return most_tokens_; }
+  std::int64_t buffer_bytes() const;
+  StepTimes times;
+
+ private:
+  /// Rows on their way into linears: as f32, and rounded or copied for those that are packed.
+  struct Input {
+    const float* x = nullptr;
+    std::int64_t m = 0, k = 0;
+    bool prepared = false;
+    kernels::LowbitActivations packed;
+  };
+  Input input_of(const float* x, std::int64_t m, std::initializer_list<const Linear*> linears);
+  void prepare(const Input& input, std::int64_t begin, std::int64_t end) const;
+  /// y[m][n] for the rows n of tiles [begin, end), bias included; rows of y are ldy apart.
+  void multiply(const Linear& linear, const Input& input, std::int64_t begin, std::int64_t end, float* y,
+                std::int64_t ldy) const;
+  void norm_rows(const float* x, const float* weight, std::int64_t width, std::int64_t begin,
+                 std::int64_t end, float* y);
+  template <class Body>
+  void for_rows(std::int64_t rows, const Body& body);
+  /// x_ += linear(input).
+  void add_product(const Linear& linear, const Input& input);
+
+  void embed(std::span<const Piece> pieces);
+  void attention_half(const BlockWeights& weights, std::int64_t block, std::span<const Piece> pieces,
+                      std::int64_t m);
+  void mlp_half(const BlockWeights& weights, std::int64_t m);
+  void attend(std::int64_t block, std::span<const Piece> pieces);
+  void grow_rope(std::int64_t positions);
+
+  const model::ModelConfig& config_;
+  const ModelWeights& weights_;
+  kernels::LowbitMode mode_;
+  std::int64_t most_tokens_, q_width_, kv_width_;
+  ThreadPool& pool_;
+
+  // Chosen once.
+  const kernels::LowbitFunctions* lowbit_;
+  const kernels::RmsNormFunctions* rms_norm_;
+  const kernels::RopeFunctions* rope_;
+  const kernels::SwigluFunctions* swiglu_;
+
+  model::RopeFrequencies frequencies_;
+  std::int64_t rope_positions_ = 0;
+  std::vector<float> cos_, sin_;  // [rope_positions_, head_dim / 2]
+
+  std::vector<std::int64_t> positions_;  // of each row
+  std::vector<std::int64_t> piece_of_;   // of each row
+  Memory memory_;
+  float *x_, *normed_, *qkv_, *attended_, *gate_, *up_, *product_, *rstd_;
+  std::span<std::byte> activations_;
+  std::vector<float*> attention_workspaces_;
+};
+
+}  // namespace crumb::runtime
