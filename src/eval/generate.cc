@@ -51,6 +51,7 @@ Generation generate(model::LanguageModel& model, std::span<const std::int32_t> p
     }
   }
   Sampler sampler(options.sampler);
+  sampler.observe(prompt);
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t capacity = std::min(model.max_context(), length + options.max_tokens);
   const auto session = model.open_session(1, capacity);
