@@ -1,4 +1,4 @@
-# The program. Without torch it keeps the commands that need no training: inspect, recipes, doctor.
+# The program. Without torch it keeps the commands that need no training.
 file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/cli/*.cc")
 set(train_sources ${sources})
 list(FILTER train_sources INCLUDE REGEX "/cli/train/")
@@ -15,6 +15,6 @@ endif()
 target_compile_options(crumb PRIVATE -Wall -Wextra $<$<BOOL:${CRUMB_WERROR}>:-Werror>)
 target_compile_definitions(crumb PRIVATE CRUMB_VERSION="${PROJECT_VERSION}")
 target_include_directories(crumb PRIVATE "${CMAKE_SOURCE_DIR}/src")
-target_link_libraries(crumb PRIVATE crumb_base crumb_quant crumb_recipe crumb_io crumb_model crumb_data crumb_formats crumb_kernels crumb_eval
+target_link_libraries(crumb PRIVATE crumb_base crumb_quant crumb_recipe crumb_io crumb_model crumb_data crumb_formats crumb_kernels crumb_runtime crumb_eval
                       CLI11::CLI11 nlohmann_json::nlohmann_json)
 set_target_properties(crumb PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")

@@ -7,9 +7,10 @@
 
 namespace crumb {
 namespace {
-volatile std::sig_atomic_t g_interrupted = 0;
+volatile std::sig_atomic_t g_interrupted = 0, g_terminated = 0;
 
-void on_signal(int) {
+void on_signal(int signal) {
+  if (signal == SIGTERM) g_terminated = 1;
   if (g_interrupted) _exit(130);
   g_interrupted = 1;
 }
@@ -24,6 +25,9 @@ void install_interrupt_handler() {
 
 bool interrupted() noexcept {
   return g_interrupted != 0;
+}
+bool terminated() noexcept {
+  return g_terminated != 0;
 }
 void set_interrupted(bool value) noexcept {
   g_interrupted = value ? 1 : 0;

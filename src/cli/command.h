@@ -13,6 +13,9 @@ using Action = std::function<int()>;
 void add_inspect(CLI::App& app, Action& action);
 void add_recipes(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
+void add_run(CLI::App& app, Action& action);
+void add_chat(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app,
                   Action& action);  // these three: src/cli/train, or stand-ins that say what is missing
 void add_eval(CLI::App& app, Action& action);

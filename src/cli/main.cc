@@ -65,9 +65,12 @@ int run(int argc, char** argv) {
   Action action;
   add_quantize(app, action);
   add_eval(app, action);
+  add_run(app, action);
+  add_chat(app, action);
   add_generate(app, action);
   add_inspect(app, action);
   add_recipes(app, action);
+  add_bench(app, action);
   add_doctor(app, action);
   try {
     app.parse(argc, argv);

@@ -33,16 +33,18 @@ std::string_view to_string(StopReason reason) noexcept {
   return "?";
 }
 
-Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt,
-                    const GenerateOptions& options, const std::function<bool(std::int32_t)>& on_token) {
+namespace {
+
+void check(const model::LanguageModel& model, std::span<const std::int32_t> prompt,
+           const GenerateOptions& options, std::int64_t context) {
   const auto length = static_cast<std::int64_t>(prompt.size());
   if (length == 0)
     fail(ErrorKind::kInvalidArgument, kWhere, "prompt: no tokens; expected at least 1; give a text with -p");
   if (options.max_tokens < 1)
     fail(ErrorKind::kInvalidArgument, kWhere, "max_tokens is ", options.max_tokens, "; expected at least 1");
-  if (length >= model.max_context()) {
-    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: ", length, " tokens; the model's context of ",
-         model.max_context(), " leaves no room for an answer; shorten the prompt");
+  if (length >= context) {
+    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: ", length, " tokens; the context of ", context,
+         " leaves no room for an answer; shorten the prompt");
   }
   for (const std::int32_t id : prompt) {
     if (id < 0 || id >= model.vocab_size()) {
@@ -50,12 +52,33 @@ Generation generate(model::LanguageModel& model, std::span<const std::int32_t> p
            model.vocab_size(), "; is this the right tokenizer?");
     }
   }
+}
+
+}  // namespace
+
+Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt,
+                    const GenerateOptions& options, const std::function<bool(std::int32_t)>& on_token) {
+  check(model, prompt, options, model.max_context());
+  const std::int64_t capacity =
+      std::min(model.max_context(), static_cast<std::int64_t>(prompt.size()) + options.max_tokens);
+  const Sampler first_check(options.sampler);  // before memory is taken
+  const auto session = model.open_session(1, capacity);
+  return generate(model, *session, capacity, prompt, options, on_token);
+}
+
+Generation generate(model::LanguageModel& model, model::Session& session, std::int64_t capacity,
+                    std::span<const std::int32_t> prompt, const GenerateOptions& options,
+                    const std::function<bool(std::int32_t)>& on_token) {
+  check(model, prompt, options, capacity);
+  const auto length = static_cast<std::int64_t>(prompt.size()), held = session.length();
+  if (held >= length)
+    fail(ErrorKind::kInvalidArgument, kWhere, "prompt: ", length, " tokens, and the session holds ", held,
+         "; expected one at least that is new");
   Sampler sampler(options.sampler);
   sampler.observe(prompt);
   const auto start = std::chrono::steady_clock::now();
-  const std::int64_t capacity = std::min(model.max_context(), length + options.max_tokens);
-  const auto session = model.open_session(1, capacity);
-  std::span<const float> logits = session->append(prompt, length);
+  std::span<const float> logits =
+      session.append(prompt.subspan(static_cast<std::size_t>(held)), length - held);
 
   Generation result;
   result.prompt_seconds = seconds_since(start);
@@ -78,11 +101,12 @@ Generation generate(model::LanguageModel& model, std::span<const std::int32_t> p
       result.stop = StopReason::kLength;
       break;
     }
-    if (session->length() == capacity) {
+    if (session.length() == capacity) {
       result.stop = StopReason::kContextFull;
       break;
     }
-    logits = session->append({&token, 1}, 1);
+    logits = session.append({&token, 1}, 1);
+    ++result.steps;
   }
   result.seconds = seconds_since(start);
   return result;

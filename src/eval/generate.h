@@ -25,6 +25,7 @@ struct Generation {
   std::vector<std::int32_t> tokens;  // new ones only
   StopReason stop = StopReason::kLength;
   double prompt_seconds = 0, seconds = 0;  // until the first logits, and in all
+  std::int64_t steps = 0;  // passes after the first logits: seconds - prompt_seconds went into them
 };
 
 /// `on_token` sees each new token as it is chosen; false ends the generation. Ctrl-C ends it too, with what
@@ -32,5 +33,12 @@ struct Generation {
 /// prompt that fills the model's context.
 Generation generate(model::LanguageModel& model, std::span<const std::int32_t> prompt,
                     const GenerateOptions& options, const std::function<bool(std::int32_t)>& on_token = {});
+
+/// As above in a session of one row that its owner keeps, of which the first session.length() tokens are the
+/// prompt's (checked nowhere): only the others are computed. `capacity` is what it was opened with. Throws
+/// InvalidArgument also when nothing is left to compute. The last token chosen is not in the session yet.
+Generation generate(model::LanguageModel& model, model::Session& session, std::int64_t capacity,
+                    std::span<const std::int32_t> prompt, const GenerateOptions& options,
+                    const std::function<bool(std::int32_t)>& on_token = {});
 
 }  // namespace crumb::eval

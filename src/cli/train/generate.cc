@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/sampler_options.h"
 #include "cli/train/common.h"
 #include "cli/utf8_tail.h"
 
@@ -82,19 +83,13 @@ int generate(GenerateCommandOptions& options) {
 
 void add_generate(CLI::App& app, Action& action) {
   auto options = std::make_shared<GenerateCommandOptions>();
-  eval::SamplerOptions& sampler = options->generate.sampler;
   CLI::App* command = app.add_subcommand("generate", "continue a prompt");
   command->add_option("model", options->model, "model directory or .gguf")->required();
   command->add_option("-p,--prompt", options->prompt, "text to continue")->required();
   command->add_option("-n,--max-tokens", options->generate.max_tokens, "new tokens")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  command->add_option("--temperature", sampler.temperature, "0: always the most likely token")
-      ->capture_default_str();
-  command->add_option("--top-k", sampler.top_k, "only the k most likely; 0: all")->capture_default_str();
-  command->add_option("--top-p", sampler.top_p, "only the most likely that reach this probability together")
-      ->capture_default_str();
-  command->add_option("--seed", sampler.seed, "the same seed gives the same text")->capture_default_str();
+  add_sampler_options(*command, options->generate.sampler);
   add_load_options(*command, options->load);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &action] { action = [options] { return generate(*options); }; });
