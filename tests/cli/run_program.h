@@ -18,18 +18,20 @@ struct Ran {
   std::string out, err;
 };
 
-/// No shell in between. `program` defaults to the one built beside the tests.
+/// No shell in between. `program` defaults to the one built beside the tests; `input` is its standard input.
 inline Ran run_program(std::vector<std::string> arguments, const std::string& stdout_path = "",
-                       const std::string& program = CRUMB_BINARY) {
+                       const std::string& program = CRUMB_BINARY, const std::string& input = "") {
   const TempDir folder;
   const std::string out = stdout_path.empty() ? (folder / "out").string() : stdout_path,
-                    err = (folder / "err").string();
+                    err = (folder / "err").string(), in = (folder / "in").string();
+  std::ofstream(in, std::ios::binary) << input;
   arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
   for (std::string& word : arguments) argv.push_back(word.data());
   argv.push_back(nullptr);
   const pid_t child = fork();
   if (child == 0) {
+    dup2(open(in.c_str(), O_RDONLY), 0);
     dup2(open(out.c_str(), O_WRONLY | O_CREAT, 0600), 1);
     dup2(open(err.c_str(), O_WRONLY | O_CREAT, 0600), 2);
     execv(argv[0], argv.data());
