@@ -9,9 +9,14 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLIENTS = os.path.join(ROOT, "bench", "clients")
-PEERS = {2: ["Q2_K", "Q4_0"], 3: ["Q3_K"], 4: ["Q4_0", "Q4_K"]}
+# "file:": the mixture of types that llama-quantize writes; else every linear of that type.
+PEERS = {2: ["file:Q2_K", "Q2_K", "Q4_0"], 3: ["file:Q3_K_M", "Q3_K"], 4: ["Q4_0", "file:Q4_K_M", "Q4_K"]}
 QUIET = 0.10  # of the machine, at most, for others while a round counts
-GOALS = {(2, "Q2_K"): 2.0, (2, "Q2_0"): 2.0, (2, "Q4_0"): 1.6, (3, "Q3_K"): 2.0, (4, "Q4_0"): 1.2}
+GOALS = {(2, "file:Q2_K"): 2.0, (2, "Q2_K"): 2.0, (2, "Q2_0"): 2.0, (2, "Q4_0"): 1.6, (3, "file:Q3_K_M"): 2.0, (3, "Q3_K"): 2.0, (4, "Q4_0"): 1.2}
+
+
+def peer_name(peer):
+    return f"{peer.removeprefix('file:')} file" if peer.startswith("file:") else f"{peer} throughout" if peer.endswith("_K") else peer
 
 
 def listed(kind, known):
@@ -89,7 +94,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--gen", type=int, default=64)
-    parser.add_argument("--head-bits", type=int, choices=[0, 4, 8], default=8, help="of crumb's embedding and head; llama.cpp's have 6.6 bits (Q6_K), or 8.5")
+    parser.add_argument("--head-bits", type=int, choices=[0, 4, 8], default=8, help="of crumb's embedding and head, 8 as its recipes write; llama.cpp's have 6.6 bits (Q6_K), or 8.5")
     parser.add_argument("--models", default=os.path.join(ROOT, "build", "bench-models"), help="folder for the models of random weights")
     parser.add_argument("--json", metavar="FILE", help="also write every round there")
     a = parser.parse_args()
@@ -105,11 +110,11 @@ def main():
             with open(config, encoding="utf-8") as file:
                 fits = json.load(file)["hidden_size"] % 256 == 0
             for peer in PEERS[bits]:
-                if not fits and peer.endswith("_K"):  # blocks of 256 along K
+                if not fits and peer in ("Q2_K", "Q3_K", "Q4_K"):  # blocks of 256 along K
                     peer = {"Q2_K": "Q2_0"}.get(peer)
                     if peer is None:
                         continue
-                theirs = made(os.path.join(a.models, f"{shape}-{peer}.gguf"), [sys.executable, os.path.join(CLIENTS, "llamacpp_synthesize.py"), config, peer, "{out}"])
+                theirs = made(os.path.join(a.models, f"{shape}-{peer.replace(':', '-')}.gguf"), [sys.executable, os.path.join(CLIENTS, "llamacpp_synthesize.py"), config, peer, "{out}"])
                 shared = ["--threads", str(a.threads), "--prompt", str(a.prompt), "--gen", str(a.gen)]
                 crumb = Paced([a.crumb, "bench", ours, "--paced", "--head-bits", str(a.head_bits), *shared], environment)
                 other = Paced([sys.executable, os.path.join(CLIENTS, "llamacpp_speed.py"), theirs, str(a.threads), str(a.prompt), str(a.gen)], environment)
@@ -133,7 +138,7 @@ def main():
                     row[part + "_ratio"] = statistics.median(r["crumb"][key] / r["llamacpp"][key] for r in counted)
                 rows.append(row)
                 goal = GOALS.get((bits, peer))
-                print(f"| {shape} | w{bits}g64 | {peer} | {row['decode']:.1f} | {row['decode_peer']:.1f} | **{row['decode_ratio']:.2f}** | {goal or '-'} | "
+                print(f"| {shape} | w{bits}g64 | {peer_name(peer)} | {row['decode']:.1f} | {row['decode_peer']:.1f} | **{row['decode_ratio']:.2f}** | {goal or '-'} | "
                       f"{row['prompt']:.0f} | {row['prompt_peer']:.0f} | **{row['prompt_ratio']:.2f}** | {len(quiet)} of {len(rounds)} |", flush=True)
     if any(row["quiet_rounds"] < 3 for row in rows):
         print(f"\nNot to be quoted: in rows with fewer than 3 quiet rounds other programs had {QUIET:.0%} of the machine or more. Threads that spin at barriers, as "

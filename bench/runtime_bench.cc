@@ -50,7 +50,7 @@ int run(int argc, char** argv) {
   runtime::EngineOptions options;
   if (given.contains("--exact")) options.accuracy = runtime::Accuracy::kExact;
   options.threads = number("--threads", 0);
-  options.head_bits = number("--head-bits", 0);
+  options.head_bits = number("--head-bits", 8);
   if (given.contains("--kv")) options.kv_format = kernels::parse_kv_format(given["--kv"]);
   if (given.contains("--cache")) options.weight_cache = runtime::default_weight_cache(argv[1]);
   runtime::EngineLanguageModel model(runtime::Engine::load(argv[1], options));

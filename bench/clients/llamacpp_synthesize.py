@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Writes a GGUF file of random weights in the shape of a config.json, for measuring llama.cpp's speed only.
 
-    llamacpp_synthesize.py CONFIG.json TYPE OUT.gguf      TYPE: Q2_K, Q2_0, Q3_K, Q4_0, Q4_K, ...
+    llamacpp_synthesize.py CONFIG.json TYPE OUT.gguf      TYPE: Q2_K, Q2_0, Q3_K, Q4_0, Q4_K, ... or a file type: file:Q2_K, file:Q3_K_M, file:Q4_K_M
 
-Every linear of the blocks has the named type (llama.cpp's own mixtures give some linears more bits, so this favors it); embedding and head have Q6_K, or
-Q8_0 where rows are no multiple of 256, as llama.cpp chooses them. The numbers of one piece of rows are quantized by ggml_quantize_chunk and repeated.
+With a type every linear of the blocks has it, which favors llama.cpp's speed: the files that users have mix types. A file type gives each linear what
+llama-quantize gives it for the llama architecture without an importance matrix (llama.cpp's src/llama-quant.cpp), with its replacements where rows are no
+multiple of 256. Embedding and head have Q6_K, or Q8_0 where rows are no multiple of 256, as llama.cpp chooses them. The numbers of one piece of rows are
+quantized by ggml_quantize_chunk and repeated.
 """
 import ctypes as C
 import json
@@ -15,7 +17,9 @@ import numpy as np
 
 from llamacpp import P, function, start
 
-TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q6_K": 14, "Q2_0": 42}
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20, "Q2_0": 42}
+FILES = ("file:Q2_K", "file:Q3_K_M", "file:Q4_K_M")
+REPLACED = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 PIECE = 256  # distinct rows
 
 
@@ -39,8 +43,22 @@ def check_types():
             sys.exit(f"ggml's type {number} is {name(number).decode()}, not {word}; this wheel needs another table")
 
 
+def linear_type(kind, name, block, blocks, heads_per_kv, k):
+    """The ggml type of a block's linear."""
+    if kind not in FILES:
+        return kind
+    more_bits = block < blocks // 8 or block >= 7 * blocks // 8 or (block - blocks // 8) % 3 == 2
+    if kind == "file:Q2_K":
+        out = {"attn_v": "Q4_K" if heads_per_kv >= 4 else "Q3_K", "attn_output": "Q3_K", "ffn_down": "Q3_K"}.get(name, "Q2_K")
+    elif kind == "file:Q3_K_M":
+        out = {"attn_v": "Q5_K" if block < 2 else "Q4_K", "attn_output": "Q4_K", "ffn_down": "Q5_K" if block < blocks // 16 else "Q4_K"}.get(name, "Q3_K")
+    else:
+        out = "Q6_K" if name in ("attn_v", "ffn_down") and more_bits else "Q4_K"
+    return out if k % 256 == 0 else REPLACED[out]
+
+
 def main():
-    if len(sys.argv) != 4 or sys.argv[2] not in TYPES:
+    if len(sys.argv) != 4 or sys.argv[2] not in (*TYPES, *FILES):
         sys.exit(__doc__)
     with open(sys.argv[1], encoding="utf-8") as file:
         c = json.load(file)
@@ -59,9 +77,10 @@ def main():
         tensors += [(f"blk.{i}.attn_norm.weight", 0, hidden, "F32"), (f"blk.{i}.ffn_norm.weight", 0, hidden, "F32")]
         for name, n, k in (("attn_q", q, hidden), ("attn_k", kv, hidden), ("attn_v", kv, hidden), ("attn_output", hidden, q),
                            ("ffn_gate", mlp, hidden), ("ffn_up", mlp, hidden), ("ffn_down", hidden, mlp)):
-            if k % block(TYPES[sys.argv[2]]) != 0:
-                sys.exit(f"{sys.argv[2]} wants rows of a multiple of {block(TYPES[sys.argv[2]])}; {name} has {k}")
-            tensors.append((f"blk.{i}.{name}.weight", n, k, sys.argv[2]))
+            kind = linear_type(sys.argv[2], name, i, c["num_hidden_layers"], c["num_attention_heads"] // c["num_key_value_heads"], k)
+            if k % block(TYPES[kind]) != 0:
+                sys.exit(f"{kind} wants rows of a multiple of {block(TYPES[kind])}; {name} has {k}")
+            tensors.append((f"blk.{i}.{name}.weight", n, k, kind))
 
     meta = {"general.architecture": "llama", "general.name": "random weights", "general.alignment": 32, "llama.block_count": c["num_hidden_layers"],
             "llama.context_length": c["max_position_embeddings"], "llama.embedding_length": hidden, "llama.feed_forward_length": mlp,

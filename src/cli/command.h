@@ -16,9 +16,10 @@ void add_doctor(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
-void add_quantize(CLI::App& app,
-                  Action& action);  // these three: src/cli/train, or stand-ins that say what is missing
+void add_roofline(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+// Of src/cli/train, or stand-ins that say what is missing:
+void add_quantize(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 
 /// One JSON object and a line feed on standard output; bytes that are not UTF-8 are replaced. Throws Io when

@@ -64,8 +64,9 @@ ordered_json cpu_report() {
   out["usable_cores"] = known ? CPU_COUNT(&allowed) : static_cast<int>(std::thread::hardware_concurrency());
   out["features"] = std::move(features);
   out["kernels"] = kernels::machine_isas();
-  out["precision"] =
-      kernels::gemm_bf16_isa() == kernels::Isa::kAmx ? "bf16" : "f32";  // what a recipe's "auto" gives on the CPU (nn/compute.h)
+  out["precision"] = kernels::gemm_bf16_isa() == kernels::Isa::kAmx
+                         ? "bf16"
+                         : "f32";  // what a recipe's "auto" gives on the CPU (nn/compute.h)
   return out;
 }
 

@@ -71,6 +71,7 @@ int run(int argc, char** argv) {
   add_inspect(app, action);
   add_recipes(app, action);
   add_bench(app, action);
+  add_roofline(app, action);
   add_doctor(app, action);
   try {
     app.parse(argc, argv);

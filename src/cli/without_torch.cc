@@ -22,9 +22,6 @@ void add_stand_in(CLI::App& app, Action& action, const std::string& name, const 
 void add_quantize(CLI::App& app, Action& action) {
   add_stand_in(app, action, "quantize", "train a model to few bits");
 }
-void add_eval(CLI::App& app, Action& action) {
-  add_stand_in(app, action, "eval", "perplexity and divergence");
-}
 void add_generate(CLI::App& app, Action& action) {
   add_stand_in(app, action, "generate", "continue a prompt");
 }

@@ -95,6 +95,7 @@ class HfCheckpoint final : public Checkpoint {
     return unpack_gptq(tensors, *spec_, gptq_layout(qweight.shape, tensors.k, spec_->bits), zeros_, prefix);
   }
   std::optional<quant::AffineSpec> packed_spec() const override { return spec_; }
+  std::optional<int> head_bits() const override { return head_bits_; }
 
   std::int64_t tensor_bytes() const override {
     std::int64_t bytes = 0;
@@ -173,6 +174,7 @@ class HfCheckpoint final : public Checkpoint {
     }
     spec_ = parsed.spec;
     zeros_ = parsed.zeros;
+    head_bits_ = parsed.head_bits;
   }
 
   // in_features of a linear from the configuration: packed shapes are checked against it.
@@ -199,6 +201,7 @@ class HfCheckpoint final : public Checkpoint {
   std::map<std::string, std::size_t, std::less<>> where_;
   std::optional<quant::AffineSpec> spec_;
   GptqZeros zeros_ = GptqZeros::kV2;
+  std::optional<int> head_bits_;
 };
 
 }  // namespace

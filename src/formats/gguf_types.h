@@ -27,15 +27,17 @@ const GgufType* find_gguf_type(std::uint32_t id);
 /// Bytes of `elements` weights; throws Corrupt when the block does not divide them.
 std::int64_t gguf_tensor_bytes(const GgufType& type, std::int64_t row_elements, std::int64_t rows);
 
-/// The tensor's bytes, its dims taken as [K, rows...]. Throws Unsupported for a type that crumb does not read (with its name where it is
-/// known), Corrupt as above, naming the tensor.
+/// The tensor's bytes, its dims taken as [K, rows...]. Throws Unsupported for a type that crumb does not read
+/// (with its name where it is known), Corrupt as above, naming the tensor.
 std::int64_t gguf_tensor_bytes(const io::GgufTensor& tensor);
 
-/// Throws unless every tensor of the file has a type that crumb reads and they lie back to back up to the end of the file.
+/// Throws unless every tensor of the file has a type that crumb reads and they lie back to back up to the end
+/// of the file.
 void check_gguf_tensors(const io::GgufFile& file);
 
-/// Values of whole blocks, so a row or any run of rows may be taken alone. elements = out.size(); parallel over blocks. Products and sums
-/// are made in f32 in the order of the formulas in docs/formats/gguf.md. Throws Corrupt when bytes and elements do not fit together.
+/// Values of whole blocks, so a row or any run of rows may be taken alone. elements = out.size(); parallel
+/// over blocks. Products and sums are made in f32 in the order of the formulas in docs/formats/gguf.md.
+/// Throws Corrupt when bytes and elements do not fit together.
 void dequantize_gguf(const GgufType& type, std::span<const std::byte> bytes, std::span<float> out);
 
 }  // namespace crumb::formats

@@ -49,14 +49,16 @@ std::vector<io::TensorToWrite> gptq_tensors_to_write(const std::string& linear_n
 /// rest).
 std::int64_t gptq_bytes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec);
 
-/// The quantization_config object that GPTQModel and transformers load. `meta.grid` keeps crumb's own word
-/// for the zero points allowed.
-nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec);
+/// The quantization_config object that GPTQModel and transformers load. `meta` keeps crumb's own words: the
+/// zero points allowed, and the bits at which an engine is to keep the float embedding and head (0: as they
+/// are).
+nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec, int head_bits);
 
 /// What a quantization_config promises.
 struct GptqConfig {
   quant::AffineSpec spec;
   GptqZeros zeros = GptqZeros::kV2;
+  std::optional<int> head_bits;  // 0, 4 or 8; nullopt: not said
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws
 /// Unsupported for another method, act-order, per-layer overrides, a quantized head and unknown formats;

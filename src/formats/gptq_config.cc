@@ -60,7 +60,7 @@ GptqZeros zeros_of(const json& config, std::string_view subject) {
 
 }  // namespace
 
-nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec) {
+nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec, int head_bits) {
   // Key by key what GPTQModel and transformers were seen to load; damp_percent and true_sequential are
   // required there and mean nothing here.
   return {{"quant_method", "gptq"},
@@ -79,7 +79,8 @@ nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec) {
           {"dynamic", nullptr},
           {"meta",
            {{"quantizer", nlohmann::ordered_json::array({"crumb:0.1.0"})},
-            {"grid", quant::to_string(spec.grid)}}}};
+            {"grid", quant::to_string(spec.grid)},
+            {"head_bits", head_bits}}}};
 }
 
 GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
@@ -122,6 +123,13 @@ GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
   if (meta != nullptr && meta->is_object()) {
     const std::string grid = text(*meta, "grid", subject);
     if (!grid.empty()) result.spec.grid = quant::parse_grid(grid);
+    if (find(*meta, "head_bits") != nullptr) {
+      const std::int64_t head_bits = integer(*meta, "head_bits", subject);
+      if (head_bits != 0 && head_bits != 4 && head_bits != 8)
+        fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.head_bits is ", head_bits,
+             "; known are 0, 4 and 8");
+      result.head_bits = static_cast<int>(head_bits);
+    }
   }
   result.zeros = zeros_of(config, subject);
   return result;

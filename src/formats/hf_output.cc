@@ -238,7 +238,7 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
   }
   report.shards = writer.finish();
   report.tensor_bytes = writer.total();
-  const nlohmann::ordered_json quantization = gptq_quantization_config(options.spec);
+  const nlohmann::ordered_json quantization = gptq_quantization_config(options.spec, options.head_bits);
   std::string indented = quantization.dump(2);
   for (std::size_t at = 0; (at = indented.find('\n', at)) != std::string::npos; at += 3)
     indented.replace(at, 1, "\n  ");

@@ -16,6 +16,7 @@ void write_output(QuantizeContext& c, const std::vector<at::Tensor>& scales, con
   formats::HfOutputOptions options;
   options.spec = c.recipe.weights.spec();
   options.shard_bytes = c.recipe.output.shard_bytes;
+  options.head_bits = c.recipe.output.head_bits;
   if (c.checkpoint->kind() == formats::CheckpointKind::kGguf && c.tokenizer != nullptr) {
     options.texts = {{"tokenizer.json", c.tokenizer->to_tokenizer_json()},
                      {"tokenizer_config.json", c.tokenizer->to_tokenizer_config_json()}};

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <numeric>
 
-#include "base/cache_dir.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -14,6 +13,11 @@
 
 namespace crumb::pipeline {
 
+using data::check_ids;
+using data::corpus_of;
+using data::need_tokenizer;
+using data::token_spec;
+using data::TokenSpec;
 using data::TokenWindows;
 
 namespace {
@@ -28,18 +32,6 @@ data::Selection selection_of(recipe::Selection selection) {
       return data::Selection::kShuffledChunks;
   }
   return data::Selection::kSequential;
-}
-
-struct TokenSpec {
-  std::string file, name;
-};
-std::optional<TokenSpec> token_spec(const std::string& spec) {
-  constexpr std::string_view ending = ".safetensors";
-  const auto at = spec.rfind(ending);
-  if (at == std::string::npos) return std::nullopt;
-  const std::string rest = spec.substr(at + ending.size());
-  if (!rest.empty() && rest[0] != ':') return std::nullopt;
-  return TokenSpec{spec.substr(0, at + ending.size()), rest.empty() ? "" : rest.substr(1)};
 }
 
 std::int64_t e2e_windows(const recipe::E2eQp& how) {
@@ -82,31 +74,6 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
     data.e2e =
         take(read("e2e"), 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
   return data;
-}
-
-const data::Tokenizer& need_tokenizer(const data::Tokenizer* tokenizer, const std::string& spec) {
-  if (tokenizer == nullptr) {
-    fail(ErrorKind::kNotFound, "pipeline.run_data", spec,
-         ": is text, and the model has no tokenizer; put tokenizer.json beside its weights, or give a "
-         ".safetensors of token ids");
-  }
-  return *tokenizer;
-}
-
-// Text through a tokenizer that belongs to another model gives ids that the embedding does not have.
-void check_ids(const TokenWindows& windows, std::int64_t vocab_size, const std::string& spec) {
-  const auto bad = std::find_if(windows.ids.begin(), windows.ids.end(),
-                                [&](std::int32_t id) { return id < 0 || id >= vocab_size; });
-  if (bad == windows.ids.end()) return;
-  fail(ErrorKind::kInvalidArgument, "pipeline.run_data", spec, ": the tokenizer gives token id ", *bad,
-       "; the model's vocabulary is ", vocab_size,
-       "; the tokenizer files belong to another model: put the right ones beside the weights");
-}
-
-data::Corpus corpus_of(const std::string& spec, bool evaluation) {
-  if (!data::is_named_corpus(spec)) return data::read_corpus(spec);
-  const std::string_view split = !evaluation ? "train" : spec == "c4" ? "validation" : "test";
-  return data::named_corpus(spec, split, cache_dir());
 }
 
 }  // namespace
@@ -152,19 +119,6 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
   for (const TokenWindows* windows : {&data.train, &data.validation, &data.e2e})
     check_ids(*windows, vocab_size, spec);
   return data;
-}
-
-TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer,
-                                std::int64_t vocab_size, std::int64_t context, std::int64_t windows) {
-  if (token_spec(spec)) {
-    TokenWindows all = data::read_token_file(spec, context, vocab_size);
-    const std::int64_t rows = windows > 0 ? std::min(windows, all.rows) : all.rows;
-    return all.slice(0, rows, std::min(context, all.columns));
-  }
-  TokenWindows all =
-      data::evaluation_windows(corpus_of(spec, true), need_tokenizer(tokenizer, spec), context, windows);
-  check_ids(all, vocab_size, spec);
-  return all;
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "data/text_source.h"
 #include "data/tokenizer.h"
 #include "data/windows.h"
 #include "model/language_model.h"
@@ -31,10 +32,8 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
                                     const data::Tokenizer* tokenizer, std::int64_t vocab_size,
                                     const std::function<std::unique_ptr<model::LanguageModel>()>& teacher);
 
-/// Resolves --eval (and `crumb eval`'s --text, --tokens): as prepare_calibration without `self`; a token file
-/// without a name must hold one tensor. `windows` 0 means all.
-data::TokenWindows prepare_evaluation(const std::string& spec, const data::Tokenizer* tokenizer,
-                                      std::int64_t vocab_size, std::int64_t context, std::int64_t windows);
+/// Resolves --eval as `crumb eval` resolves --text and --tokens.
+using data::prepare_evaluation;
 
 /// The file that a --calib or --eval value names, without a tensor's name; empty for `self` and named
 /// corpora.

@@ -157,12 +157,17 @@ std::vector<Field> make_fields() {
                      "of stored scales; applied before the final codes are chosen"));
   f.push_back(number("output.shard_bytes", &R::output, &Output::shard_bytes, 1 << 20, kExactIntegers,
                      "largest safetensors file written"));
+  Field head = number("output.head_bits", &R::output, &Output::head_bits, 0, 8,
+                      "at which the engine keeps embedding and head; 0: as the floats that are written");
+  head.choices = {"0", "4", "8"};
+  f.push_back(std::move(head));
 
   f.push_back(number("performance.threads", &R::performance, &Performance::threads, 0, 1024,
                      "0: every core; --threads overrides it"));
-  f.push_back(number("performance.activation_ram_limit_bytes", &R::performance,
-                     &Performance::activation_ram_limit_bytes, 0, kExactIntegers,
-                     "streams above it go to mapped files; 0: an eighth of the memory available at the start"));
+  f.push_back(
+      number("performance.activation_ram_limit_bytes", &R::performance,
+             &Performance::activation_ram_limit_bytes, 0, kExactIntegers,
+             "streams above it go to mapped files; 0: an eighth of the memory available at the start"));
   f.push_back(boolean("performance.activation_checkpointing", &R::performance,
                       &Performance::activation_checkpointing,
                       "E2E-QP: recompute activations in the backward pass"));

@@ -8,7 +8,6 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "formats/checkpoint.h"
 #include "runtime/weight_cache.h"
 
 namespace crumb::runtime {
@@ -43,6 +42,11 @@ std::string_view to_string(Accuracy accuracy) noexcept {
   return accuracy == Accuracy::kExact ? "exact" : "int8";
 }
 
+int default_head_bits(const formats::Checkpoint& checkpoint, Accuracy accuracy) {
+  if (accuracy == Accuracy::kExact || !checkpoint.packed_spec()) return 0;
+  return checkpoint.head_bits().value_or(8);
+}
+
 struct Engine::State {
   explicit State(const EngineOptions& given) : options(given), pool(given.threads) {}
 
@@ -62,7 +66,7 @@ struct Engine::State {
 };
 
 void Engine::State::load_image(const std::filesystem::path& path, const formats::Checkpoint& checkpoint) {
-  const ImagePlan plan = plan_image(checkpoint, {options.head_bits, options.accuracy == Accuracy::kExact});
+  const ImagePlan plan = plan_image(checkpoint, {*options.head_bits, options.accuracy == Accuracy::kExact});
   const bool cached = !options.weight_cache.empty();
   std::string key;
   const std::byte* image = nullptr;
@@ -144,6 +148,7 @@ std::unique_ptr<Engine> Engine::load(const std::filesystem::path& model, const E
   const std::unique_ptr<formats::Checkpoint> checkpoint = formats::Checkpoint::open(model);
   state.config = checkpoint->config();
   state.description = checkpoint->describe();
+  if (!options.head_bits) state.options.head_bits = default_head_bits(*checkpoint, options.accuracy);
   state.load_image(model, *checkpoint);
   state.forward = std::make_unique<Forward>(
       state.config, state.weights,
@@ -174,7 +179,10 @@ StepTimes& Engine::times() {
 }
 
 std::string Engine::describe() const {
-  return cat(state_->description, ", ", state_->options.accuracy == Accuracy::kExact ? "exact f32" : "int8",
+  const Linear& head = state_->weights.head;
+  return cat(state_->description,
+             head.is_lowbit ? cat(", head w", head.lowbit.shape.bits, "g", head.lowbit.shape.group_size) : "",
+             ", ", state_->options.accuracy == Accuracy::kExact ? "exact f32" : "int8",
              " activations, cache ", to_string(*state_->options.kv_format), ", ", state_->pool.threads(),
              " threads");
 }

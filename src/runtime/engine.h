@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "formats/checkpoint.h"
 #include "kernels/kv_store.h"
 #include "model/config.h"
 #include "runtime/forward.h"
@@ -26,10 +27,14 @@ struct EngineOptions {
   Accuracy accuracy = Accuracy::kInt8;
   int threads = 0;                             // 0: all processors; at most 1024
   std::optional<kernels::KvFormat> kv_format;  // default: f16; f32 with kExact
-  int head_bits = 0;                           // embedding and head: 0 as stored, 8 or 4
-  std::int64_t chunk_tokens = 256;     // tokens of all sequences in one pass; longer prompts take several
+  std::optional<int> head_bits;     // embedding and head: 8, 4 or 0 as stored; default: default_head_bits()
+  std::int64_t chunk_tokens = 256;  // tokens of all sequences in one pass; longer prompts take several
   std::filesystem::path weight_cache;  // empty: none; see default_weight_cache()
 };
+
+/// With kExact, and of a checkpoint of floats, 0. Else what a packed checkpoint says, and 8 where it says
+/// nothing.
+int default_head_bits(const formats::Checkpoint& checkpoint, Accuracy accuracy);
 
 /// What loading did.
 struct LoadReport {
@@ -61,7 +66,7 @@ class Engine {
   const EngineOptions& options() const;
   const LoadReport& report() const;
   const ModelWeights& weights() const;
-  /// "GGUF Q4_1, int8 activations, cache f16, 2 threads"
+  /// "GPTQ w2g64, head w8g64, int8 activations, cache f16, 2 threads"
   std::string describe() const;
   ThreadPool& pool();
   StepTimes& times();

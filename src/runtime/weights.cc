@@ -50,12 +50,7 @@ class Planner {
     }
     const std::vector<std::int64_t> shape = checkpoint_.shape(name);
     const std::int64_t k = shape[1];
-    lowbit(name, shape[0], k,
-           {options_.head_bits,
-            k % 64 == 0   ? 64
-            : k % 32 == 0 ? 32
-                          : -1,
-            quant::Grid::kAsym});
+    lowbit(name, shape[0], k, head_spec(options_.head_bits, k));
   }
 
   ImagePlan finish() { return std::move(plan_); }
@@ -126,6 +121,10 @@ void fill_section(const ImageSection& s, const formats::Checkpoint& checkpoint, 
 }
 
 }  // namespace
+
+quant::AffineSpec head_spec(int bits, std::int64_t k) {
+  return {bits, k % 64 == 0 ? 64 : k % 32 == 0 ? 32 : -1, quant::Grid::kAsym};
+}
 
 const ImageSection* ImagePlan::find(std::string_view name) const {
   const auto found = std::find_if(sections.begin(), sections.end(),

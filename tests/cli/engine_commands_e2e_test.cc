@@ -171,6 +171,48 @@ TEST_F(EngineCommands, KernelRowsHaveTheirFields) {
   }
 }
 
+TEST_F(EngineCommands, RooflinePredictsFromGivenFigures) {
+  const auto predict = [&](const std::string& bandwidth) {
+    return parse(run_program({"roofline", "1b", "--bits", "2", "--bandwidth", bandwidth, "--gops", "100000",
+                              "--flops", "100000", "--threads", "1", "--json"}));
+  };
+  const json slow = predict("10"), fast = predict("20");
+  EXPECT_EQ(slow["machine"]["read_gbps"], 10);
+  EXPECT_NEAR(fast["decode_tokens_per_second"].get<double>() / slow["decode_tokens_per_second"].get<double>(),
+              2, 1e-6);
+  EXPECT_THAT(slow["decode_bound"].get<std::string>(), HasSubstr("bandwidth"));
+  const std::string plot = (folder_ / "plot.svg").string();
+  const Ran text = run_program(
+      {"roofline", model_, "--bandwidth", "10", "--gops", "100", "--flops", "100", "--plot", plot});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, AllOf(HasSubstr("decode"), HasSubstr("block linears"), HasSubstr("f32")));
+  EXPECT_TRUE(std::filesystem::exists(plot));
+  expect_error(run_program({"roofline", "2b"}), 3, "135m");
+  expect_error(run_program({"roofline", "1b", "--bandwidth", "-1"}), 2, "--bandwidth");
+  expect_error(run_program({"roofline", "1b", "--bits", "5"}), 2, "--bits");
+}
+
+TEST_F(EngineCommands, EvalMeasuresPackedModelsOnTheEngine) {
+  const std::string packed = (folder_ / "packed").string(),
+                    tokens = (folder_ / "tokens.safetensors").string();
+  test::write_tiny_tokens(tokens);
+  ASSERT_EQ(
+      run_program({"bench", "synthesize", "--shape", "135m", "--bits", "4", "--blocks", "1", "-o", packed})
+          .exit_code,
+      0);
+  const auto eval = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"eval",      packed, "--tokens", tokens + ":val",
+                                      "--threads", "1",    "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return parse(run_program(words));
+  };
+  const json rounded = eval({}), exact = eval({"--exact"});
+  EXPECT_THAT(rounded["description"].get<std::string>(), HasSubstr("int8 activations"));
+  EXPECT_THAT(exact["description"].get<std::string>(), HasSubstr("exact f32 activations"));
+  EXPECT_NE(rounded["nll"], exact["nll"]) << "rounded activations must leave a trace";
+  EXPECT_NEAR(rounded["ppl"].get<double>() / exact["ppl"].get<double>(), 1, 0.005);
+}
+
 TEST_F(EngineCommands, EachRefusalIsOneSentenceOfItsKind) {
   expect_error(run_program(run({"--threads", "0"})), 2, "--threads");
   expect_error(run_program(run({"--threads", "1000"})), 2, "--threads");

@@ -128,11 +128,12 @@ TEST(GptqTensorsToWrite, ProducesTheBytesThatTheEstimatePromises) {
 TEST(GptqReader, ReadsBackItsOwnConfiguration) {
   const quant::AffineSpec spec{2, 64, quant::Grid::kSignedSym};
   const GptqConfig config =
-      parse_gptq_config(nlohmann::json::parse(gptq_quantization_config(spec).dump()), "config.json");
+      parse_gptq_config(nlohmann::json::parse(gptq_quantization_config(spec, 4).dump()), "config.json");
   EXPECT_EQ(config.spec.bits, 2);
   EXPECT_EQ(config.spec.group_size, 64);
   EXPECT_EQ(config.spec.grid, quant::Grid::kSignedSym);
   EXPECT_EQ(config.zeros, GptqZeros::kV2);
+  EXPECT_EQ(config.head_bits, 4);
 }
 
 TEST(GptqReader, RejectsAmbiguousZeros) {
@@ -143,7 +144,7 @@ TEST(GptqReader, RejectsAmbiguousZeros) {
 
 TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
   const nlohmann::json good =
-      nlohmann::json::parse(gptq_quantization_config({4, 32, quant::Grid::kAsym}).dump());
+      nlohmann::json::parse(gptq_quantization_config({4, 32, quant::Grid::kAsym}, 8).dump());
   const auto with = [&](const char* key, const nlohmann::json& value) {
     nlohmann::json changed = good;
     changed[key] = value;
@@ -156,6 +157,7 @@ TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
     with("dynamic", {{"-:lm_head", nlohmann::json::object()}});
   });
   test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] { with("bits", 5); });
+  test::expect_error(ErrorKind::kUnsupported, {"head_bits", "6"}, [&] { with("meta", {{"head_bits", 6}}); });
   test::expect_error(ErrorKind::kCorrupt, {"group_size"}, [&] { with("group_size", 0); });
 }
 

@@ -50,6 +50,7 @@ TEST(Recipe, PrintsAndParsesBackToTheLastBit) {
   r.block_ap.quant_lr = 1.0 / 3.0 * 1e-3;
   r.calibration.seed = 9007199254740991u;
   r.output.shard_bytes = 123456789012;
+  r.output.head_bits = 4;
   const Recipe back = parse_recipe(to_json(r).dump(), "t");
   EXPECT_EQ(to_json(back).dump(), to_json(r).dump());
   EXPECT_EQ(back.block_ap.weight_lr, r.block_ap.weight_lr);

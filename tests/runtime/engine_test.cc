@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "io/atomic_output.h"
+#include "io/json.h"
 #include "runtime/packed_model.h"
 #include "support/expect_error.h"
 #include "support/tiny_gguf.h"
@@ -331,6 +333,29 @@ TEST_P(PackedEngine, HeadAndEmbeddingMayBeCodes) {
       else  // the blocks are floats, the head alone is rounded: see PackedModels…
         EXPECT_LT(d.root_mean_square, 0.015 * spread(wanted));
     }
+  }
+}
+
+TEST_P(PackedEngine, TheHeadHasTheBitsThatTheModelAsksFor) {
+  const bool exact = GetParam() == Accuracy::kExact;
+  const auto set_head_bits = [&](const nlohmann::json& bits) {
+    for (const char* name : {"config.json", "quantize_config.json"}) {
+      nlohmann::json all = io::parse_json(io::read_text_file(folder_ / "packed" / name), name);
+      nlohmann::json& config = std::string_view(name) == "config.json" ? all["quantization_config"] : all;
+      if (bits.is_null())
+        config["meta"].erase("head_bits");
+      else
+        config["meta"]["head_bits"] = bits;
+      io::write_text_atomically(folder_ / "packed" / name, all.dump());
+    }
+  };
+  const auto head = [](const Engine& e) {
+    return e.weights().head.is_lowbit ? e.weights().head.lowbit.shape.bits : 0;
+  };
+  for (const nlohmann::json& said : {nlohmann::json(4), nlohmann::json(0), nlohmann::json(nullptr)}) {
+    set_head_bits(said);
+    EXPECT_EQ(head(*engine()), exact ? 0 : said.is_null() ? 8 : said.get<int>()) << said.dump();
+    EXPECT_EQ(head(*engine([](EngineOptions& o) { o.head_bits = 8; })), 8) << "the caller's word comes first";
   }
 }
 

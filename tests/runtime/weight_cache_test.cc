@@ -119,6 +119,7 @@ TEST_F(WeightCache, OneThatCannotBeWrittenIsDoneWithout) {
   const std::vector<float> wanted = logits(*load());
   EngineOptions options;
   options.threads = 2;
+  options.head_bits = 0;
   options.weight_cache = folder_ / "no such folder" / "cache";
   const auto engine = Engine::load(model(), options);
   EXPECT_NE(engine->report().cache_state.find("not written"), std::string::npos)

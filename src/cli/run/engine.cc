@@ -34,9 +34,12 @@ void add_engine_options(CLI::App& command, EngineFlags& flags) {
                    "keep activations in f32 instead of int8: slower, equal to the fake-quant model");
   command.add_option("--kv-cache", flags.kv_cache, "f32, f16, int8 or int4; default: f16, with --exact f32")
       ->check(CLI::IsMember({"f32", "f16", "int8", "int4"}));
-  command.add_option("--head-bits", flags.head_bits, "embedding and head at 8 or 4 bits; 0: as stored")
-      ->check(CLI::IsMember({0, 8, 4}))
-      ->capture_default_str();
+  command
+      .add_option(
+          "--head-bits", flags.head_bits,
+          "embedding and head at 8 or 4 bits; 0: as stored; default: what the recipe said, 8 for other "
+          "packed models, 0 with --exact and for floats")
+      ->check(CLI::IsMember({0, 8, 4}));
   command.add_flag("--weight-cache", flags.cache,
                    "keep the repacked weights in a file beside the model, and use it the next time");
 }

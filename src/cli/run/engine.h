@@ -16,7 +16,7 @@ struct EngineFlags {
   int threads = 0;  // 0: every processor that the process may use
   bool exact = false, cache = false;
   std::string kv_cache;  // "": the engine's default
-  int head_bits = 0;
+  std::optional<int> head_bits;
   runtime::EngineOptions resolve(const std::string& model) const;
 };
 /// --threads, --exact, --kv-cache, --head-bits, --weight-cache.

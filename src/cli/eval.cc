@@ -5,11 +5,10 @@
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "cli/command.h"
-#include "cli/train/common.h"
-#include "data/windows.h"
+#include "cli/model_loader.h"
+#include "data/text_source.h"
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
-#include "pipeline/run_data.h"
 
 namespace crumb::cli {
 namespace {
@@ -18,10 +17,10 @@ struct EvalOptions {
   std::string model, text, tokens, reference;
   std::int64_t context = 2048, windows = 0;
   bool context_given = false, json = false;
-  pipeline::LoadOptions load;
+  ModelLoader load;
 };
 
-data::TokenWindows read_windows(const EvalOptions& options, const pipeline::LoadedModel& loaded) {
+data::TokenWindows read_windows(const EvalOptions& options, const OpenedModel& loaded) {
   if (!options.tokens.empty()) {
     // A 2-D tensor has a window length of its own, which counts unless --context says otherwise.
     data::TokenWindows all = data::read_token_file(
@@ -29,13 +28,12 @@ data::TokenWindows read_windows(const EvalOptions& options, const pipeline::Load
     if (options.windows > 0 && options.windows < all.rows) return all.slice(0, options.windows, all.columns);
     return all;
   }
-  return pipeline::prepare_evaluation(options.text.empty() ? "wikitext2" : options.text,
-                                      loaded.tokenizer.get(), loaded.model->vocab_size(), options.context,
-                                      options.windows);
+  return data::prepare_evaluation(options.text.empty() ? "wikitext2" : options.text, loaded.tokenizer.get(),
+                                  loaded.model->vocab_size(), options.context, options.windows);
 }
 
 int evaluate(EvalOptions& options) {
-  const pipeline::LoadedModel loaded = pipeline::load_model(options.model, options.load);
+  const OpenedModel loaded = options.load.open(options.model);
   const data::TokenWindows windows = read_windows(options, loaded);
   log::info("eval: ", loaded.description, "; ", windows.rows, " windows of ", windows.columns,
             " tokens, ids ", windows.content_hash().substr(0, 16));
@@ -47,7 +45,7 @@ int evaluate(EvalOptions& options) {
   if (options.reference.empty()) {
     out = eval::to_json(eval::perplexity(*loaded.model, windows, progress));
   } else {
-    const pipeline::LoadedModel reference = pipeline::load_model(options.reference, options.load);
+    const OpenedModel reference = options.load.open(options.reference);
     out = eval::to_json(eval::divergence(*loaded.model, *reference.model, windows, progress));
     out["reference"] = options.reference;
   }
@@ -91,7 +89,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   command->add_option("--reference", options->reference, "compare with this model");
-  add_load_options(*command, options->load);
+  options->load.add_options(*command);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, context, &action] {
     options->context_given = context->count() > 0;
