@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--gen", type=int, default=64)
-    parser.add_argument("--head-bits", type=int, choices=[0, 4, 8], default=8, help="of crumb's embedding and head, 8 as its recipes write; llama.cpp's have 6.6 bits (Q6_K), or 8.5")
+    parser.add_argument("--head-bits", type=int, choices=[0, 4, 6, 8], default=8, help="of crumb's embedding and head, 8 as its recipes write; llama.cpp's have 6.6 bits (Q6_K), or 8.5")
     parser.add_argument("--models", default=os.path.join(ROOT, "build", "bench-models"), help="folder for the models of random weights")
     parser.add_argument("--json", metavar="FILE", help="also write every round there")
     a = parser.parse_args()

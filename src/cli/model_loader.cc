@@ -33,8 +33,8 @@ void ModelLoader::add_options(CLI::App& command) {
       ->check(CLI::IsMember({"f32", "f16", "int8", "int4"}));
   command
       .add_option("--head-bits", head_bits,
-                  "of the engine: embedding and head at 8 or 4 bits; 0: as stored; default: as crumb run")
-      ->check(CLI::IsMember({0, 8, 4}));
+                  "of the engine: embedding and head at 8, 6 or 4 bits; 0: as stored; default: as crumb run")
+      ->check(CLI::IsMember({0, 8, 6, 4}));
 }
 
 OpenedModel ModelLoader::open(const std::string& path) const {

@@ -47,7 +47,7 @@ class Checkpoint {
   virtual std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const = 0;
   /// Bits, group size and grid of a packed checkpoint.
   virtual std::optional<quant::AffineSpec> packed_spec() const = 0;
-  /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 4 or 0 (floats).
+  /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 6, 4 or 0 (floats).
   virtual std::optional<int> head_bits() const { return std::nullopt; }
 
   /// Bytes of all tensor data on disk, and the name of what holds the weights: "safetensors bf16, 2 shards",

@@ -58,7 +58,7 @@ nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec, i
 struct GptqConfig {
   quant::AffineSpec spec;
   GptqZeros zeros = GptqZeros::kV2;
-  std::optional<int> head_bits;  // 0, 4 or 8; nullopt: not said
+  std::optional<int> head_bits;  // 0, 4, 6 or 8; nullopt: not said
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws
 /// Unsupported for another method, act-order, per-layer overrides, a quantized head and unknown formats;

@@ -125,9 +125,9 @@ GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
     if (!grid.empty()) result.spec.grid = quant::parse_grid(grid);
     if (find(*meta, "head_bits") != nullptr) {
       const std::int64_t head_bits = integer(*meta, "head_bits", subject);
-      if (head_bits != 0 && head_bits != 4 && head_bits != 8)
+      if (head_bits != 0 && head_bits != 4 && head_bits != 6 && head_bits != 8)
         fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.head_bits is ", head_bits,
-             "; known are 0, 4 and 8");
+             "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
   }

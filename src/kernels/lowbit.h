@@ -1,5 +1,5 @@
-// Linears whose weights stay at 2, 3, 4 or 8 bits: one packed layout for every instruction set, and y = w_hat
-// x on it.
+// Linears whose weights stay at 2, 3, 4, 6 or 8 bits: one packed layout for every instruction set, and y =
+// w_hat x on it.
 //
 // The layout is "16 rows x 4 k" (docs in lowbit/layout.h): a 32-bit word belongs to one row and its four
 // bytes to four consecutive k, which is what vpdpbusd, an AMX B tile and dp4a take. Scales (binary16) and
@@ -26,7 +26,7 @@ inline constexpr std::size_t kLowbitAlignment = 64;  // of packed weights and of
 struct LowbitShape {
   std::int64_t n = 0, k = 0;
   std::int64_t group_size = 0;  // weights along K that share one scale; K itself for per channel
-  int bits = 0;                 // 2, 3, 4 or 8
+  int bits = 0;                 // 2, 3, 4, 6 (of embeddings and heads) or 8
   quant::Grid grid =
       quant::Grid::kAsym;  // kSignedSym stores no zero points: the scale's sign tells them apart
   bool operator==(const LowbitShape&) const = default;
@@ -34,8 +34,8 @@ struct LowbitShape {
   std::int64_t tiles() const { return (n + kLowbitTileRows - 1) / kLowbitTileRows; }  // the last one padded
 };
 
-/// Any N >= 1, any group size that divides K. Throws InvalidArgument as quant::check_spec does; `name` is the
-/// linear's.
+/// Any N >= 1, any group size that divides K. Throws InvalidArgument as quant::check_spec does, 6 bits being
+/// known here; `name` is the linear's.
 LowbitShape lowbit_shape(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec,
                          std::string_view name);
 

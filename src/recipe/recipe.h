@@ -97,7 +97,7 @@ struct E2eQp {
 struct Output {
   ScaleDtype scale_dtype = ScaleDtype::kF16;  // applied before the final codes are chosen
   std::int64_t shard_bytes = 4'000'000'000;
-  /// At which the engine keeps embedding and head: 8 or 4, or 0 for the floats that are written in any case. Recorded beside the grid.
+  /// At which the engine keeps embedding and head: 8, 6 or 4, or 0 for the floats that are written in any case. Recorded beside the grid.
   int head_bits = 8;
 };
 

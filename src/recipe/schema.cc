@@ -159,7 +159,7 @@ std::vector<Field> make_fields() {
                      "largest safetensors file written"));
   Field head = number("output.head_bits", &R::output, &Output::head_bits, 0, 8,
                       "at which the engine keeps embedding and head; 0: as the floats that are written");
-  head.choices = {"0", "4", "8"};
+  head.choices = {"0", "4", "6", "8"};
   f.push_back(std::move(head));
 
   f.push_back(number("performance.threads", &R::performance, &Performance::threads, 0, 1024,

@@ -27,8 +27,8 @@ struct EngineOptions {
   Accuracy accuracy = Accuracy::kInt8;
   int threads = 0;                             // 0: all processors; at most 1024
   std::optional<kernels::KvFormat> kv_format;  // default: f16; f32 with kExact
-  std::optional<int> head_bits;     // embedding and head: 8, 4 or 0 as stored; default: default_head_bits()
-  std::int64_t chunk_tokens = 256;  // tokens of all sequences in one pass; longer prompts take several
+  std::optional<int> head_bits;  // embedding and head: 8, 6, 4 or 0 as stored; default: default_head_bits()
+  std::int64_t chunk_tokens = 256;     // tokens of all sequences in one pass; longer prompts take several
   std::filesystem::path weight_cache;  // empty: none; see default_weight_cache()
 };
 

@@ -16,7 +16,7 @@ struct RooflineModel {
   model::ModelConfig config;
   std::optional<quant::AffineSpec> spec;  // of the block linears; nullopt: floats
   std::int64_t float_bytes = 2;           // of a number that is no code
-  int head_bits = 0;                      // 0: float; 8 or 4
+  int head_bits = 0;                      // 0: float; 8, 6 or 4
   kernels::KvFormat kv_format = kernels::KvFormat::kF16;
 };
 

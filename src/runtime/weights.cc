@@ -145,9 +145,9 @@ std::string ImagePlan::describe() const {
 }
 
 ImagePlan plan_image(const formats::Checkpoint& checkpoint, const ImageOptions& options) {
-  if (options.head_bits != 0 && options.head_bits != 4 && options.head_bits != 8) {
+  if (options.head_bits != 0 && options.head_bits != 4 && options.head_bits != 6 && options.head_bits != 8) {
     fail(ErrorKind::kInvalidArgument, "runtime.weights", "head of ", options.head_bits,
-         " bits: not supported; want 8, 4, or 0 for the checkpoint's floats");
+         " bits: not supported; want 8, 6, 4, or 0 for the checkpoint's floats");
   }
   const model::ModelConfig& config = checkpoint.config();
   Planner planner(checkpoint, options);

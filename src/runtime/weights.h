@@ -18,12 +18,12 @@ namespace crumb::runtime {
 /// Rises whenever the same model would give other bytes.
 inline constexpr int kImageVersion = 1;
 
-/// The grid of an embedding or head [N, K] at 8 or 4 bits: groups of 64 along K where 64 divides it, of 32
+/// The grid of an embedding or head [N, K] at 8, 6 or 4 bits: groups of 64 along K where 64 divides it, of 32
 /// where that does, else whole rows.
 quant::AffineSpec head_spec(int bits, std::int64_t k);
 
 struct ImageOptions {
-  /// Embedding and head: 0 keeps their floats; 8 or 4 rounds them to codes of head_spec().
+  /// Embedding and head: 0 keeps their floats; 8, 6 or 4 rounds them to codes of head_spec().
   int head_bits = 0;
   /// Floats of a GGUF file's block types (Q4_1 …) stay f32 instead of becoming f16.
   bool exact_floats = false;

@@ -157,7 +157,7 @@ TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
     with("dynamic", {{"-:lm_head", nlohmann::json::object()}});
   });
   test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] { with("bits", 5); });
-  test::expect_error(ErrorKind::kUnsupported, {"head_bits", "6"}, [&] { with("meta", {{"head_bits", 6}}); });
+  test::expect_error(ErrorKind::kUnsupported, {"head_bits", "5"}, [&] { with("meta", {{"head_bits", 5}}); });
   test::expect_error(ErrorKind::kCorrupt, {"group_size"}, [&] { with("group_size", 0); });
 }
 

@@ -122,7 +122,7 @@ void check_bits_of_the_reference(const LowbitFunctions& functions) {
 }
 
 void check_many_tokens(const LowbitFunctions& functions) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     const PackedLinear w = pack_whole(random_linear({50, 1088, 64, bits, quant::Grid::kAsym}, 8));
     const std::int64_t m = 130;
     const Floats x = activations(m, 1088, 9);
@@ -262,7 +262,7 @@ TEST_P(Lowbit, Int8StaysWithinTheRoundingOfTheActivations) {
 // all 127, -127 or in turn.
 TEST_P(Lowbit, TheLargestSumsDoNotOverflow) {
   const LowbitFunctions& functions = active(lowbit_variants());
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     for (const std::int64_t group : {32, 64, 128}) {
       const LowbitCase c{16, 256, group, bits, quant::Grid::kAsym};
       quant::QuantizedLinear linear = random_linear(c, 17);
@@ -291,7 +291,7 @@ TEST_P(Lowbit, TheLargestSumsDoNotOverflow) {
 
 TEST_P(Lowbit, ATokensResultDoesNotDependOnItsNeighboursOrOnTheRange) {
   const LowbitFunctions& functions = active(lowbit_variants());
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     const PackedLinear w = pack_whole(random_linear({50, 576, 64, bits, quant::Grid::kSignedSym}, 18));
     const Floats x = activations(33, 576, 19);
     for (const LowbitMode mode : kModes) {

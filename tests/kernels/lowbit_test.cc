@@ -99,21 +99,32 @@ TEST(Lowbit, WorkedExampleOfTheBytes) {
   const auto byte = [](const PackedLinear& w, std::size_t at) {
     return std::to_integer<int>(w.memory.span()[at]);
   };
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     const PackedLinear w = packed(bits);
     ASSERT_EQ(w.memory.span().size(), 64u + 64u * static_cast<unsigned>(bits));
     EXPECT_EQ(byte(w, 1), 0x3e);
     EXPECT_EQ(byte(w, 32), 1);
     // Byte b of row 0's first word.
-    const int wanted[9][4] = {
-        {}, {},          {0x00, 0x55, 0xaa, 0xff}, {0x00, 0x55, 0xaa, 0xff}, {0x40, 0x51, 0x62, 0x73}, {}, {},
-        {}, {0, 1, 2, 3}};
+    const int wanted[9][4] = {{},
+                              {},
+                              {0x00, 0x55, 0xaa, 0xff},
+                              {0x00, 0x55, 0xaa, 0xff},
+                              {0x40, 0x51, 0x62, 0x73},
+                              {},
+                              {0x40, 0x51, 0x62, 0x73},
+                              {},
+                              {0, 1, 2, 3}};
     for (std::size_t b = 0; b < 4; ++b)
       EXPECT_EQ(byte(w, 64 + b), wanted[bits][b]) << bits << " bits, byte " << b;
     for (std::size_t b = 4; b < 64; ++b) EXPECT_EQ(byte(w, 64 + b), 0);
     // High bits: quads 1, 3, 5, 7 of codes 4 … 7, at bits 4, 0, 5, 1.
     if (bits == 3) {
       EXPECT_EQ(byte(w, 64 + 128), 0x33);
+    }
+    // High two bits: of codes 0 … 15 none, of codes 16 … 31 a one each.
+    if (bits == 6) {
+      EXPECT_EQ(byte(w, 64 + 256), 0);
+      EXPECT_EQ(byte(w, 64 + 320), 0x55);
     }
   }
 }

@@ -50,7 +50,7 @@ inline void PrintTo(const LowbitCase& c, std::ostream* out) {
 /// Every width and grid with whole and padded tiles, groups and blocks of 16 groups.
 inline std::vector<LowbitCase> lowbit_cases() {
   std::vector<LowbitCase> cases;
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : {2, 3, 4, 6, 8}) {
     for (const quant::Grid grid : {quant::Grid::kAsym, quant::Grid::kSignedSym}) {
       for (const auto& [n, k, group] : std::initializer_list<std::array<std::int64_t, 3>>{
                {16, 64, 64},    // one tile, one group

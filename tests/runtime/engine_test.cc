@@ -313,7 +313,7 @@ TEST_P(PackedEngine, HeadAndEmbeddingMayBeCodes) {
     const test::TempDir folder;
     test::write_tiny_model(folder / "float", model_, tensors);
     PlainTensors plain = test::plain_tensors(tensors);
-    for (const int bits : {8, 4}) {
+    for (const int bits : {8, 6, 4}) {
       for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
         if (!tensors.contains(name)) continue;
         const auto& t = tensors.at(name);
@@ -389,7 +389,7 @@ TEST(EngineOptions, WrongOnesAreRefused) {
   };
   expect_error(ErrorKind::kInvalidArgument, {"1025 threads", "1 … 1024"},
                [&] { with([](EngineOptions& o) { o.threads = 1025; }); });
-  expect_error(ErrorKind::kInvalidArgument, {"head of 5 bits", "8, 4"},
+  expect_error(ErrorKind::kInvalidArgument, {"head of 5 bits", "8, 6, 4"},
                [&] { with([](EngineOptions& o) { o.head_bits = 5; }); });
   expect_error(ErrorKind::kInvalidArgument, {"chunks of 0"},
                [&] { with([](EngineOptions& o) { o.chunk_tokens = 0; }); });

@@ -96,10 +96,10 @@ void add_bench_kernels(CLI::App& bench, Action& action) {
   auto options = std::make_shared<KernelOptions>();
   kernels::LowbitSpeedOptions& speed = options->speed;
   CLI::App* command = bench.add_subcommand(
-      "kernels", "the products with 2-, 3-, 4- and 8-bit weights, against the read bandwidth");
-  command->add_option("--bits", speed.bits, "of 2,3,4,8")
+      "kernels", "the products with 2-, 3-, 4-, 6- and 8-bit weights, against the read bandwidth");
+  command->add_option("--bits", speed.bits, "of 2,3,4,6,8")
       ->delimiter(',')
-      ->check(CLI::IsMember({2, 3, 4, 8}))
+      ->check(CLI::IsMember({2, 3, 4, 6, 8}))
       ->capture_default_str();
   command->add_option("--shape", options->shapes, "NxK, several by commas; default: 4096x4096,11008x4096")
       ->delimiter(',');

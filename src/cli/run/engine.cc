@@ -37,9 +37,9 @@ void add_engine_options(CLI::App& command, EngineFlags& flags) {
   command
       .add_option(
           "--head-bits", flags.head_bits,
-          "embedding and head at 8 or 4 bits; 0: as stored; default: what the recipe said, 8 for other "
+          "embedding and head at 8, 6 or 4 bits; 0: as stored; default: what the recipe said, 8 for other "
           "packed models, 0 with --exact and for floats")
-      ->check(CLI::IsMember({0, 8, 4}));
+      ->check(CLI::IsMember({0, 8, 6, 4}));
   command.add_flag("--weight-cache", flags.cache,
                    "keep the repacked weights in a file beside the model, and use it the next time");
 }

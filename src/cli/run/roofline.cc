@@ -146,8 +146,8 @@ void add_roofline(CLI::App& app, Action& action) {
       ->capture_default_str();
   command
       ->add_option("--head-bits", options->head_bits,
-                   "embedding and head at 8 or 4 bits; 0: floats; default: as crumb run")
-      ->check(CLI::IsMember({0, 8, 4}));
+                   "embedding and head at 8, 6 or 4 bits; 0: floats; default: as crumb run")
+      ->check(CLI::IsMember({0, 8, 6, 4}));
   command->add_option("--kv-cache", options->kv_cache, "f32, f16, int8 or int4")
       ->check(CLI::IsMember({"f32", "f16", "int8", "int4"}))
       ->capture_default_str();

@@ -67,7 +67,7 @@ CRUMB_INLINE Vec scales_of(Bytes p, int half) {
 template <int bits>
 CRUMB_INLINE __m256i zero_points_of(Bytes p, int half, bool symmetric) {
   if (symmetric) return _mm256_set1_epi32(1 << (bits - 1));
-  if constexpr (bits == 8) {
+  if constexpr (bits >= 6) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half)));
   } else if constexpr (bits == 2) {
     std::int32_t word = 0;
@@ -96,10 +96,10 @@ CRUMB_INLINE Vec add_chunk(Vec y, __m256i sum, Vec scales, float x_scale) {
 ///
 ///   2, 3 bits   sum 0, and sum 1 for quads whose codes stay times 4 where they lie
 ///   4 bits      sums 0 and 1 in turn
-///   8 bits      sum 0 the low halves of the codes, sum 1 the high ones: a whole code could overflow a pair
+///   6, 8 bits   sum 0 the low four bits of the codes, sum 1 the others: sums of whole codes could overflow
 ///
-/// A sum takes at most 30480 in magnitude over a chunk of 64 k (8 bits: over a step of 32 k), activations
-/// being at most 127: 2 bits 4 * (2 * 762) and 4 * (2 * 3048), 3 bits 4 * (3 * 1778) and 4 * 7112, 4 and 8
+/// A sum takes at most 30480 in magnitude over a chunk of 64 k (6, 8 bits: over a step of 32 k), activations
+/// being at most 127: 2 bits 4 * (2 * 762) and 4 * (2 * 3048), 3 bits 4 * (3 * 1778) and 4 * 7112, 4 to 8
 /// bits 8 * 3810.
 template <int bits, class Use>
 CRUMB_INLINE void for_quads_in_place(Bytes p, const Use& use) {
@@ -109,6 +109,20 @@ CRUMB_INLINE void for_quads_in_place(Bytes p, const Use& use) {
       const Unit v = unit(p + 64 * u);
       use(0, u, masked(v, 0x0f));
       use(1, u, masked(shifted_right(v, 4), 0x0f));
+    }
+  } else if constexpr (bits == 6) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const Unit h = unit(p + 256 + 64 * i);
+#pragma GCC unroll 2
+      for (int u = 0; u < 2; ++u) {
+        const Unit v = unit(p + 128 * i + 64 * u);
+        const int quad = 4 * i + 2 * u;
+        use(0, quad, masked(v, 0x0f));
+        use(0, quad + 1, masked(shifted_right(v, 4), 0x0f));
+        use(1, quad, masked(shifted_right(h, 4 * u), 0x03));
+        use(1, quad + 1, masked(shifted_right(h, 4 * u + 2), 0x03));
+      }
     }
   } else if constexpr (bits == 4) {
 #pragma GCC unroll 4
@@ -143,7 +157,7 @@ CRUMB_INLINE void for_quads_in_place(Bytes p, const Use& use) {
 template <int bits>
 CRUMB_INLINE __m256i total_in_place(__m256i pairs0, __m256i pairs1) {
   const __m256i first = widen(pairs0), second = widen(pairs1);
-  if constexpr (bits == 8) return _mm256_add_epi32(first, _mm256_slli_epi32(second, 4));
+  if constexpr (bits >= 6) return _mm256_add_epi32(first, _mm256_slli_epi32(second, 4));
   if constexpr (bits == 4) return _mm256_add_epi32(first, second);
   return _mm256_add_epi32(first, _mm256_srai_epi32(second, 2));
 }
@@ -154,6 +168,15 @@ CRUMB_INLINE void for_quads(Bytes p, const Use& use) {
   if constexpr (bits == 8) {
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) use(u, unit(p + 64 * u));
+  } else if constexpr (bits == 6) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const Unit h = unit(p + 256 + 64 * i), v0 = unit(p + 128 * i), v1 = unit(p + 128 * i + 64);
+      use(4 * i, either(masked(v0, 0x0f), masked(shifted_left(h, 4), 0x30)));
+      use(4 * i + 1, either(masked(shifted_right(v0, 4), 0x0f), masked(shifted_left(h, 2), 0x30)));
+      use(4 * i + 2, either(masked(v1, 0x0f), masked(h, 0x30)));
+      use(4 * i + 3, either(masked(shifted_right(v1, 4), 0x0f), masked(shifted_right(h, 2), 0x30)));
+    }
   } else {
     for_quads_in_place<bits>(p, [&](int which, int quad, Unit v) CRUMB_INLINE_LAMBDA {
       use(quad, bits < 4 && which == 1 ? shifted_right(v, 2) : v);

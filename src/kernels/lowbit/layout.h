@@ -9,7 +9,7 @@
 //
 //   zero points of 16 rows   2 bits     a 32-bit word, row r at bits 2 r
 //                            3, 4 bits  two 32-bit words, row r at bits 4 (r / 2) of word r % 2
-//                            8 bits     16 bytes
+//                            6, 8 bits  16 bytes
 //
 // A group is padded with zero codes to steps of 32 k. A step is made of 64-byte units: 16 words, one a row,
 // of 4 bytes; byte b of a word belongs to k = 4 quad + b, and its bits to the quads of the unit:
@@ -19,6 +19,7 @@
 //   at
 //            3, 5, 7, 1, so that five of eight quads take theirs without a shift of their own
 //   4 bits   units 0 … 3          quad 2 u + j at bits 4 j
+//   6 bits   units 0 … 3 as 4 bits; units 4, 5 the high two bits, as 2 bits
 //   8 bits   units 0 … 7          quad u
 //
 // kSignedSym: (c - z) s with z = 2^(bits-1) - 1 equals ((2^bits - 1 - c) - 2^(bits-1)) (-s), so every zero
@@ -58,7 +59,7 @@ inline LowbitGeometry lowbit_geometry(const LowbitShape& shape) {
   g.groups = shape.k / shape.group_size;
   g.steps = (shape.group_size + kStep - 1) / kStep;
   g.chunks = (g.steps * kStep + kChunk - 1) / kChunk;
-  g.zero_bytes = shape.grid == quant::Grid::kSignedSym ? 0 : shape.bits == 2 ? 4 : shape.bits == 8 ? 16 : 8;
+  g.zero_bytes = shape.grid == quant::Grid::kSignedSym ? 0 : shape.bits == 2 ? 4 : shape.bits >= 6 ? 16 : 8;
   g.code_bytes = g.steps * 64 * shape.bits;
   const std::int64_t whole = g.groups / kBlockGroups, rest = g.groups % kBlockGroups;
   g.tile_bytes = g.groups * g.code_bytes + whole * head_bytes(g, kBlockGroups) + head_bytes(g, rest);

@@ -69,7 +69,7 @@ template <int bits, int steps, int tokens>
 CRUMB_INLINE void decode_chunk(Bytes codes, const LowbitActivations& x, const std::int8_t* a,
                                const float* x_scales, const std::int32_t* x_sums, const Vec (&scales)[2],
                                const Unit& zero_points, Vec (&y)[tokens][2]) {
-  constexpr int kAtOnce = bits == 8 ? 1 : steps;
+  constexpr int kAtOnce = bits >= 6 ? 1 : steps;
   __m256i sum[tokens][2];
 #pragma GCC unroll 4
   for (int t = 0; t < tokens; ++t) {
@@ -199,8 +199,8 @@ void decode(const LowbitMatrix& w, const LowbitGeometry& g, const LowbitActivati
 constexpr int kPanelChunks = 4;
 constexpr int kPanelTokens = 48;
 
-/// Up to kPanelChunks chunks of one tile, codes (8 bits: first their low, then their high halves) one a byte,
-/// in runs whose int16 sums cannot overflow: a chunk at 2 and 3 bits, a step at 4 and 8.
+/// Up to kPanelChunks chunks of one tile, codes (6 and 8 bits: first their low four bits, then the others)
+/// one a byte, in runs whose int16 sums cannot overflow: a chunk at 2 and 3 bits, a step at 4 and more.
 struct Panel {
   struct Run {
     int quads, shift;          // shift: of the sum
@@ -228,14 +228,14 @@ void unpack_chunk(Bytes codes, std::int64_t steps, Panel::Chunk& chunk, std::uin
   };
   for (int s = 0; s < steps; ++s) {
     for_quads<bits>(codes + s * 64 * bits, [&](int quad, Unit v) CRUMB_INLINE_LAMBDA {
-      if constexpr (bits == 8) {
+      if constexpr (bits >= 6) {
         put(s * 16 + quad, masked(v, 0x0f));
         put(s * 16 + 8 + quad, masked(shifted_right(v, 4), 0x0f));
       } else {
         put(s * 8 + quad, v);
       }
     });
-    if (bits == 8) {
+    if (bits >= 6) {
       chunk.run[chunk.runs++] = {8, 0, s * kStep};
       chunk.run[chunk.runs++] = {8, 4, s * kStep};
     } else if (bits == 4 || s == 0) {
@@ -426,6 +426,8 @@ void multiply_int8(const LowbitMatrix& w, const LowbitActivations& x, std::int64
       return multiply_int8_bits<3>(w, x, begin, end, y, ldy);
     case 4:
       return multiply_int8_bits<4>(w, x, begin, end, y, ldy);
+    case 6:
+      return multiply_int8_bits<6>(w, x, begin, end, y, ldy);
     default:
       return multiply_int8_bits<8>(w, x, begin, end, y, ldy);
   }
@@ -440,6 +442,8 @@ void multiply_exact(const LowbitMatrix& w, const LowbitActivations& x, std::int6
       return multiply_exact_bits<3>(w, x, begin, end, y, ldy);
     case 4:
       return multiply_exact_bits<4>(w, x, begin, end, y, ldy);
+    case 6:
+      return multiply_exact_bits<6>(w, x, begin, end, y, ldy);
     default:
       return multiply_exact_bits<8>(w, x, begin, end, y, ldy);
   }

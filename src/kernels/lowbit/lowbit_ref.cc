@@ -20,6 +20,10 @@ int code_at(const std::byte* codes, std::int64_t row, std::int64_t k, int bits) 
   const std::int64_t quad = k % kStep / 4;
   if (bits == 8) return byte_at(step, quad * 64);
   if (bits == 4) return byte_at(step, quad / 2 * 64) >> 4 * (quad % 2) & 15;
+  if (bits == 6) {
+    return (byte_at(step, quad / 2 * 64) >> 4 * (quad % 2) & 15) |
+           (byte_at(step, 256 + quad / 4 * 64) >> 2 * (quad % 4) & 3) << 4;
+  }
   const int low = byte_at(step, quad / 4 * 64) >> 2 * (quad % 4) & 3;
   if (bits == 2) return low;
   const std::int64_t high = quad % 4 == 3 ? quad / 4 : 2 + 2 * (quad % 4) + quad / 4;
@@ -28,7 +32,7 @@ int code_at(const std::byte* codes, std::int64_t row, std::int64_t k, int bits) 
 
 int zero_point_at(const std::byte* zeros, std::int64_t row, const LowbitShape& shape) {
   if (shape.grid == quant::Grid::kSignedSym) return 1 << (shape.bits - 1);
-  if (shape.bits == 8) return byte_at(zeros, row);
+  if (shape.bits >= 6) return byte_at(zeros, row);
   if (shape.bits == 2) return byte_at(zeros, row / 4) >> 2 * (row % 4) & 3;
   return byte_at(zeros, row % 2 * 4 + row / 4) >> 4 * (row / 2 % 2) & 15;
 }

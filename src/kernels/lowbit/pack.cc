@@ -36,6 +36,10 @@ void put_quad(std::byte* step, std::int64_t row, int quad, int bits, std::uint32
     case 4:
       *word(step + quad / 2 * 64, row) |= four << 4 * (quad % 2);
       break;
+    case 6:
+      *word(step + quad / 2 * 64, row) |= (four & 0x0f0f0f0fu) << 4 * (quad % 2);
+      *word(step + 256 + quad / 4 * 64, row) |= (four >> 4 & 0x03030303u) << 2 * (quad % 4);
+      break;
     default:
       *word(step + quad * 64, row) = four;
   }
@@ -54,13 +58,16 @@ std::uint32_t get_quad(const std::byte* step, std::int64_t row, int quad, int bi
       return (at(quad / 4) >> 2 * (quad % 4) & 0x03030303u) | (at(2) >> kHighBit[quad] & 0x01010101u) << 2;
     case 4:
       return at(quad / 2) >> 4 * (quad % 2) & 0x0f0f0f0fu;
+    case 6:
+      return (at(quad / 2) >> 4 * (quad % 2) & 0x0f0f0f0fu) |
+             (at(4 + quad / 4) >> 2 * (quad % 4) & 0x03030303u) << 4;
     default:
       return at(quad);
   }
 }
 
 void put_zero_point(std::byte* zeros, std::int64_t row, int bits, std::uint32_t zero_point) {
-  if (bits == 8) {
+  if (bits >= 6) {
     zeros[row] = static_cast<std::byte>(zero_point);
   } else if (bits == 2) {
     *word(zeros, 0) |= zero_point << 2 * row;
@@ -70,7 +77,7 @@ void put_zero_point(std::byte* zeros, std::int64_t row, int bits, std::uint32_t 
 }
 
 std::uint32_t get_zero_point(const std::byte* zeros, std::int64_t row, int bits) {
-  if (bits == 8) return static_cast<std::uint32_t>(zeros[row]);
+  if (bits >= 6) return static_cast<std::uint32_t>(zeros[row]);
   std::uint32_t w = 0;
   std::memcpy(&w, zeros + (bits == 2 ? 0 : row % 2 * 4), 4);
   return bits == 2 ? w >> 2 * row & 3u : w >> 4 * (row / 2) & 15u;

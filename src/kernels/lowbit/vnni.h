@@ -125,6 +125,8 @@ void multiply_int8(const LowbitMatrix& w, const LowbitActivations& x, std::int64
       return multiply_int8_bits<3, Products>(w, x, begin, end, y, ldy);
     case 4:
       return multiply_int8_bits<4, Products>(w, x, begin, end, y, ldy);
+    case 6:
+      return multiply_int8_bits<6, Products>(w, x, begin, end, y, ldy);
     default:
       return multiply_int8_bits<8, Products>(w, x, begin, end, y, ldy);
   }
@@ -139,6 +141,8 @@ void multiply_exact(const LowbitMatrix& w, const LowbitActivations& x, std::int6
       return multiply_exact_bits<3>(w, x, begin, end, y, ldy);
     case 4:
       return multiply_exact_bits<4>(w, x, begin, end, y, ldy);
+    case 6:
+      return multiply_exact_bits<6>(w, x, begin, end, y, ldy);
     default:
       return multiply_exact_bits<8>(w, x, begin, end, y, ldy);
   }

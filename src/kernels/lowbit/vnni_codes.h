@@ -57,7 +57,7 @@ CRUMB_INLINE Vec scales_of(Bytes p) {
 template <int bits>
 CRUMB_INLINE __m512i zero_points_of(Bytes p, bool symmetric) {
   if (symmetric) return _mm512_set1_epi32(1 << (bits - 1));
-  if constexpr (bits == 8) {
+  if constexpr (bits >= 6) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   } else if constexpr (bits == 2) {
     std::int32_t word = 0;
@@ -86,6 +86,18 @@ CRUMB_INLINE void for_quads(Bytes p, const Use& use) {
       use(2 * u, _mm512_and_si512(v, low));
       use(2 * u + 1, _mm512_and_si512(_mm512_srli_epi16(v, 4), low));
     }
+  } else if constexpr (bits == 6) {
+    const __m512i low = byte_mask(0x0f), high = byte_mask(0x30);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const __m512i h = unit(p + 256 + 64 * i), v0 = unit(p + 128 * i), v1 = unit(p + 128 * i + 64);
+      use(4 * i, or_masked(_mm512_and_si512(v0, low), _mm512_slli_epi16(h, 4), high));
+      use(4 * i + 1,
+          or_masked(_mm512_and_si512(_mm512_srli_epi16(v0, 4), low), _mm512_slli_epi16(h, 2), high));
+      use(4 * i + 2, or_masked(_mm512_and_si512(v1, low), h, high));
+      use(4 * i + 3,
+          or_masked(_mm512_and_si512(_mm512_srli_epi16(v1, 4), low), _mm512_srli_epi16(h, 2), high));
+    }
   } else {
     const __m512i low = byte_mask(0x03), high = byte_mask(0x04);
 #pragma GCC unroll 2
@@ -108,13 +120,15 @@ CRUMB_INLINE void for_quads(Bytes p, const Use& use) {
   }
 }
 
-/// use(sum, quad, codes): as for_quads, but codes stay where they lie in their bytes, without shifts, and go
-/// to one of four sums, which total_in_place() puts together.
+/// use(sum, quad, codes): as for_quads, but codes of 2 to 4 bits stay where they lie in their bytes, without
+/// shifts, and go to one of four sums, which total_in_place() puts together.
 template <int bits, class Use>
 CRUMB_INLINE void for_quads_in_place(Bytes p, const Use& use) {
   if constexpr (bits == 8) {
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) use(u % 4, u, unit(p + 64 * u));
+  } else if constexpr (bits == 6) {
+    for_quads<6>(p, [&](int quad, __m512i v) CRUMB_INLINE_LAMBDA { use(quad % 4, quad, v); });
   } else if constexpr (bits == 4) {
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
@@ -149,7 +163,7 @@ CRUMB_INLINE void for_quads_in_place(Bytes p, const Use& use) {
 /// The four sums of for_quads_in_place; the shifts are exact.
 template <int bits>
 CRUMB_INLINE __m512i total_in_place(const __m512i (&s)[4]) {
-  if constexpr (bits == 8) {
+  if constexpr (bits >= 6) {
     return _mm512_add_epi32(_mm512_add_epi32(s[0], s[1]), _mm512_add_epi32(s[2], s[3]));
   } else if constexpr (bits == 4) {
     return _mm512_add_epi32(_mm512_add_epi32(s[0], s[2]), _mm512_srai_epi32(_mm512_add_epi32(s[1], s[3]), 4));
