@@ -37,8 +37,8 @@ void prepare_data(QuantizeContext& c) {
   }
   if (!c.request.eval_spec.empty()) {
     c.evaluation =
-        prepare_evaluation(c.request.eval_spec, c.tokenizer.get(), c.checkpoint->config().vocab_size,
-                           c.request.eval_context, c.request.eval_windows);
+        data::prepare_evaluation(c.request.eval_spec, c.tokenizer.get(), c.checkpoint->config().vocab_size,
+                                 c.request.eval_context, c.request.eval_windows);
     log::info("evaluation ", c.request.eval_spec, ": ", c.evaluation.rows, " windows of ",
               c.evaluation.columns, " tokens; content hash ", c.evaluation.content_hash());
     c.report["evaluation"] = {{"source", c.request.eval_spec},

@@ -32,9 +32,6 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
                                     const data::Tokenizer* tokenizer, std::int64_t vocab_size,
                                     const std::function<std::unique_ptr<model::LanguageModel>()>& teacher);
 
-/// Resolves --eval as `crumb eval` resolves --text and --tokens.
-using data::prepare_evaluation;
-
 /// The file that a --calib or --eval value names, without a tensor's name; empty for `self` and named
 /// corpora.
 std::filesystem::path source_file(const std::string& spec);

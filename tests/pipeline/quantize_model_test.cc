@@ -25,8 +25,8 @@ using test::TinyRun;
 // The perplexity of a directory as `crumb eval` measures it.
 double measured(const TinyRun& run, const std::string& model, int threads = 1) {
   LoadedModel loaded = load_model(run.path(model), {"cpu", "f32", threads});
-  const auto windows = prepare_evaluation(run.path("tokens.safetensors").string() + ":val", nullptr,
-                                          loaded.model->vocab_size(), 32, 0);
+  const auto windows = data::prepare_evaluation(run.path("tokens.safetensors").string() + ":val", nullptr,
+                                                loaded.model->vocab_size(), 32, 0);
   return eval::perplexity(*loaded.model, windows).ppl;
 }
 

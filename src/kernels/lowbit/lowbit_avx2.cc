@@ -274,50 +274,72 @@ struct PanelSums {
   alignas(64) float y[kPanelTokens][2][8];
 };
 
+/// add_products() for the loop below, where GCC 12 would copy every sum from register to register.
+CRUMB_INLINE void add_products_in_loop(__m256i& sum, __m256i codes, __m256i quad) {
+  __m256i product;
+  asm("vpmaddubsw %2, %3, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(quad), "x"(codes));
+}
+
+/// sums (out) of a run's codes times the activations of `tokens` tokens, widened to 32 bits.
 template <int tokens>
+CRUMB_INLINE void multiply_run(const std::uint8_t* codes, int quads, const std::int8_t* a,
+                               std::int64_t stride, __m256i (&sums)[tokens][2]) {
+  __m256i pairs[tokens][2];
+#pragma GCC unroll 4
+  for (int t = 0; t < tokens; ++t) pairs[t][0] = pairs[t][1] = _mm256_setzero_si256();
+  for (int q = 0; q < quads; ++q, a += 4, codes += 64) {
+    const auto* const v = reinterpret_cast<const __m256i*>(codes);
+    const __m256i v0 = _mm256_load_si256(v), v1 = _mm256_load_si256(v + 1);
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; ++t) {
+      const __m256i four = splat_quad(a + t * stride);
+      add_products_in_loop(pairs[t][0], v0, four);
+      add_products_in_loop(pairs[t][1], v1, four);
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < tokens; ++t) {
+    sums[t][0] = widen(pairs[t][0]);
+    sums[t][1] = widen(pairs[t][1]);
+  }
+}
+
+/// Tokens m … m + tokens - 1 (rows `row` … of the sums). What follows a chunk's products is as short as it
+/// can be, a third of the time otherwise: the activations' sums and scales are broadcast from where they lie,
+/// and runs are shifted only where their codes are high halves.
+template <int bits, int tokens>
 void multiply_panel(const Panel& panel, const LowbitActivations& x, std::int64_t m, std::int64_t row,
                     PanelSums& sums) {
   for (int c = 0; c < panel.chunks; ++c) {
     const Panel::Chunk& chunk = panel.chunk[c];
-    const std::int32_t* x_sums = x.sums + m * x.chunks + chunk.index;
-    const float* x_scales = x.scales + m * x.chunks + chunk.index;
+    const std::int8_t* const a = x.codes + m * x.stride + chunk.activations;
     const std::uint8_t* codes = panel.codes[c][0];
-    __m256i sum[tokens][2];
-#pragma GCC unroll 4
-    for (int t = 0; t < tokens; ++t) {
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half)
-        sum[t][half] = zero_point_term(panel.zero_points[c][half], x_sums[t * x.chunks]);
-    }
-    for (int r = 0; r < chunk.runs; ++r) {
-      const std::int8_t* a = x.codes + m * x.stride + chunk.activations + chunk.run[r].activations;
-      __m256i pairs[tokens][2];
-#pragma GCC unroll 4
-      for (int t = 0; t < tokens; ++t) pairs[t][0] = pairs[t][1] = _mm256_setzero_si256();
-      for (int q = 0; q < chunk.run[r].quads; ++q, a += 4, codes += 64) {
-        const auto* const v = reinterpret_cast<const __m256i*>(codes);
-        const __m256i v0 = _mm256_load_si256(v), v1 = _mm256_load_si256(v + 1);
-#pragma GCC unroll 4
-        for (int t = 0; t < tokens; ++t) {
-          const __m256i four = splat_quad(a + t * x.stride);
-          add_products(pairs[t][0], v0, four);
-          add_products(pairs[t][1], v1, four);
-        }
-      }
+    __m256i sum[tokens][2], more[tokens][2];
+    multiply_run(codes, chunk.run[0].quads, a + chunk.run[0].activations, x.stride, sum);
+    for (int r = 1; r < chunk.runs; ++r) {
+      codes += 64 * chunk.run[r - 1].quads;
+      multiply_run(codes, chunk.run[r].quads, a + chunk.run[r].activations, x.stride, more);
       const __m128i shift = _mm_cvtsi32_si128(chunk.run[r].shift);
 #pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t) {
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half)
-          sum[t][half] = _mm256_add_epi32(sum[t][half], _mm256_sll_epi32(widen(pairs[t][half]), shift));
+        for (int half = 0; half < 2; ++half) {
+          const __m256i term = bits >= 6 ? _mm256_sll_epi32(more[t][half], shift) : more[t][half];
+          sum[t][half] = _mm256_add_epi32(sum[t][half], term);
+        }
       }
     }
+    const std::int32_t* const x_sums = x.sums + m * x.chunks + chunk.index;
+    const float* const x_scales = x.scales + m * x.chunks + chunk.index;
 #pragma GCC unroll 4
     for (int t = 0; t < tokens; ++t) {
+      const __m256i x_sum = splat_quad(reinterpret_cast<const std::int8_t*>(x_sums + t * x.chunks));
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
         float* const y = sums.y[row + t][half];
-        store(y, add_chunk(load(y), sum[t][half], panel.scales[c][half], x_scales[t * x.chunks]));
+        const __m256i term = _mm256_madd_epi16(panel.zero_points[c][half], x_sum);  // see zero_point_term()
+        store(y, add_chunk(load(y), _mm256_sub_epi32(sum[t][half], term), panel.scales[c][half],
+                           x_scales[t * x.chunks]));
       }
     }
   }
@@ -337,8 +359,8 @@ void prefill(const LowbitMatrix& w, const LowbitGeometry& g, const LowbitActivat
       while (!at.done()) {
         fill_panel<bits>(w, g, w.data + index * g.tile_bytes, at, chunk, panel);
         std::int64_t t = 0;
-        for (; t + 4 <= count; t += 4) multiply_panel<4>(panel, x, m + t, t, sums);
-        for (; t < count; ++t) multiply_panel<1>(panel, x, m + t, t, sums);
+        for (; t + 4 <= count; t += 4) multiply_panel<bits, 4>(panel, x, m + t, t, sums);
+        for (; t < count; ++t) multiply_panel<bits, 1>(panel, x, m + t, t, sums);
       }
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
