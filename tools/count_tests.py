@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Counts ctest's JUnit files: why tests were skipped, which failed, and `N passed, N failed, N skipped` as the last line.
+"""Counts ctest's JUnit files: which instruction sets the kernels' tests ran on, natively or emulated, why tests were skipped, which
+failed, and `N passed, N failed, N skipped` as the last line.
 
     count_tests.py FOLDER
 
@@ -13,6 +14,10 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 
+# Isa/Sgemm.MatchesF64/avx512, emulated.Isa/Lowbit.HasTheBits/amx
+KERNEL_CASE = re.compile(r"^(emulated\.)?Isa/.*/(ref|avx2|avx512\w*|amx)$")
+
+
 def skip_reason(case):
     """GoogleTest prints the reason between the test's file and its [  SKIPPED ] line; ctest keeps the output."""
     output = case.findtext("system-out") or ""
@@ -24,7 +29,7 @@ def skip_reason(case):
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: count_tests.py FOLDER")
-    passed, failed, reasons = 0, [], collections.Counter()
+    passed, failed, reasons, sets = 0, [], collections.Counter(), collections.Counter()
     for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.xml"))):
         preset = os.path.splitext(os.path.basename(path))[0]
         for case in ElementTree.parse(path).getroot().iter("testcase"):
@@ -37,6 +42,11 @@ def main():
                 failed.append(f"{preset}: {case.get('name')}" + (f" ({said})" if said else ""))
             else:
                 passed += 1
+                kernel = KERNEL_CASE.match(case.get("name"))
+                if kernel:
+                    sets[f"{preset}: {'emulated' if kernel.group(1) else 'native'}", kernel.group(2)] += 1
+    for how in sorted({how for how, _ in sets}):
+        print(f"kernels, {how}: " + ", ".join(f"{name} {count}" for (h, name), count in sorted(sets.items()) if h == how))
     for reason, count in sorted(reasons.items()):
         print(f"skipped {count}: {reason}")
     for name in failed:

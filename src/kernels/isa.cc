@@ -14,6 +14,11 @@ namespace {
 
 constexpr Isa kAll[] = {Isa::kAmx, Isa::kAvx512Bf16, Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2, Isa::kRef};
 constexpr int kUnset = -1;
+#ifdef CRUMB_EMULATE_AVX512
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
 std::atomic<int> limit_by_call{kUnset};
 
 struct Features {
@@ -37,6 +42,7 @@ Features detect() {
   const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return f;
   f.avx2 = ymm && fma && f16c && (b >> 5 & 1);
+  if (kEmulated) return {f.avx2, f.avx2, f.avx2, f.avx2, f.avx2};
   f.avx512 =
       f.avx2 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);  // F, DQ, BW, VL
   f.avx512_vnni = f.avx512 && (c >> 11 & 1);
@@ -99,6 +105,10 @@ bool machine_has(Isa isa) noexcept {
       return features.amx;
   }
   return false;
+}
+
+bool emulated(Isa isa) noexcept {
+  return kEmulated && isa > Isa::kAvx2;
 }
 
 Isa isa_limit() {

@@ -22,6 +22,10 @@ std::string_view to_string(Isa isa) noexcept;
 /// What processor and operating system offer (cpuid, xgetbv, arch_prctl for AMX), whatever the limit says.
 bool machine_has(Isa isa) noexcept;
 
+/// Whether this program's variants for the set are compiled for AVX2 with the set in software: in
+/// tests/emulated, where machine_has() is then true for a machine with AVX2.
+bool emulated(Isa isa) noexcept;
+
 /// machine_has(isa) and isa <= isa_limit().
 /// Throws through isa_limit().
 bool usable(Isa isa);

@@ -92,6 +92,13 @@ golden is not here
         self.assertIn("skipped 1: release: golden is not here", out)
         self.assertEqual(out.splitlines()[-1], "2 passed, 0 failed, 1 skipped")
 
+    def test_says_which_variants_ran_natively_and_which_emulated(self):
+        names = ("Isa/Sgemm.X/avx2", "Isa/Rope.X/avx2", "emulated.Isa/Sgemm.X/avx512", "emulated.HasNoAvx512Instruction")
+        self.write("logs/release.xml", self.CASES % "".join(f'<testcase name="{name}" status="run"/>' for name in names))
+        out = run("count_tests.py", os.path.join(self.root, "logs"))[1]
+        self.assertIn("kernels, release: native: avx2 2\n", out)
+        self.assertIn("kernels, release: emulated: avx512 1\n", out)
+
     def test_a_failure_or_nothing_at_all_is_no_success(self):
         self.write("logs/release.xml", self.CASES % '<testcase name="d" status="fail"><failure/></testcase>')
         status, out = run("count_tests.py", os.path.join(self.root, "logs"))

@@ -18,12 +18,19 @@
 
 namespace crumb::kernels::test {
 
+#ifdef CRUMB_EMULATED
+constexpr const char* kElsewhere = "; the cases named emulated.* test it";
+#else
+constexpr const char* kElsewhere = "";
+#endif
+
 /// Skips, by name, where the machine lacks the set.
 class ForcedIsa : public ::testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
     if (!machine_has(GetParam()))
-      GTEST_SKIP() << "this machine lacks " << to_string(GetParam()) << "; it has " << machine_isas();
+      GTEST_SKIP() << "this machine lacks " << to_string(GetParam()) << "; it has " << machine_isas()
+                   << kElsewhere;
     set_isa_limit(GetParam());
   }
   void TearDown() override {
@@ -42,12 +49,23 @@ class ForcedIsa : public ::testing::TestWithParam<Isa> {
   int threads_ = omp_get_max_threads();
 };
 
+/// Those of `all` that this program is for: the emulated ones in tests/emulated, all elsewhere.
+inline std::vector<Isa> tested_sets(std::initializer_list<Isa> all) {
+  std::vector<Isa> sets;
+  for (const Isa isa : all) {
+    if (emulated(isa) == emulated(Isa::kAvx512)) sets.push_back(isa);
+  }
+  return sets;
+}
+
 inline std::string isa_name(const ::testing::TestParamInfo<Isa>& info) {
   return std::string(to_string(info.param));
 }
 
-#define CRUMB_FOR_EACH_ISA(suite, ...) \
-  INSTANTIATE_TEST_SUITE_P(Isa, suite, ::testing::Values(__VA_ARGS__), ::crumb::kernels::test::isa_name)
+#define CRUMB_FOR_EACH_ISA(suite, ...)                                                              \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite,                                                              \
+                           ::testing::ValuesIn(::crumb::kernels::test::tested_sets({__VA_ARGS__})), \
+                           ::crumb::kernels::test::isa_name)
 
 /// `count` floats at an address that is 4 modulo 64, with NaNs before and behind.
 class Floats {

@@ -2,10 +2,7 @@
 // Needs simd/vec_avx512.h.
 #pragma once
 #include "kernels/lowbit/layout.h"
-#include "kernels/simd/vec_avx512.h"
-
-#define CRUMB_INLINE inline __attribute__((always_inline))
-#define CRUMB_INLINE_LAMBDA __attribute__((always_inline))
+#include "kernels/lowbit/vnni_products.h"
 
 namespace crumb::kernels {
 namespace {
@@ -20,12 +17,11 @@ constexpr std::int64_t kFar = 8192, kNear = 1024;
 CRUMB_INLINE void prefetch(Bytes p) {
   asm volatile("prefetcht1 %0\n\tprefetcht0 %1" : : "m"(p[kFar]), "m"(p[kNear]));
 }
-/// Reads a unit once, and asks for what the stream holds further on. The empty assembly keeps GCC from
-/// reading it again for every mask.
+/// Reads a unit once, and asks for what the stream holds further on.
 CRUMB_INLINE __m512i unit(Bytes p) {
   prefetch(p);
   __m512i v = _mm512_load_si512(p);
-  asm volatile("" : "+v"(v));
+  keep(v);
   return v;
 }
 CRUMB_INLINE __m512i byte_mask(int value) {
@@ -34,15 +30,6 @@ CRUMB_INLINE __m512i byte_mask(int value) {
 /// low | (high & mask)
 CRUMB_INLINE __m512i or_masked(__m512i low, __m512i high, __m512i mask) {
   return _mm512_ternarylogic_epi32(low, high, mask, 0xf8);
-}
-/// sum += codes * the quad of activations at `a`, for all 16 rows. In assembly: around the intrinsic GCC 12
-/// copies and spills the sums, which costs two thirds of the speed of prefill.
-CRUMB_INLINE void add_products(__m512i& sum, __m512i codes, const std::int8_t* a) {
-  using Quad = const std::int8_t[4];
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(codes), "m"(*reinterpret_cast<Quad*>(a)));
-}
-CRUMB_INLINE void add_products(__m512i& sum, __m512i codes, __m512i quad) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(quad));
 }
 CRUMB_INLINE __m512i splat_quad(const std::int8_t* a) {
   std::int32_t four = 0;

@@ -1,8 +1,6 @@
 // Narrower numbers as floats and back, beside vec_avx512.h; everything has internal linkage.
 // See narrow_avx2.h.
 #pragma once
-#include <immintrin.h>
-
 #include <cstdint>
 
 #include "kernels/simd/vec_avx512.h"

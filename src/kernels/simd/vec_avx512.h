@@ -1,7 +1,11 @@
 // Sixteen floats. Included by *_avx512.cc, *_avx512bf16.cc and *_amx.cc files only; everything has internal
 // linkage. See vec_avx2.h.
 #pragma once
+#ifdef CRUMB_EMULATE_AVX512  // in tests/emulated only
+#include "kernels/simd/emulated_avx512.h"
+#else
 #include <immintrin.h>
+#endif
 
 #include <cstdint>
 
