@@ -38,14 +38,15 @@ def main():
             predictions, measurements = [], []
             for _ in range(a.rounds):
                 predictions.append(asked([a.crumb, "roofline", model, "--context", str(a.gen // 2), *shared, *(["--plot", a.plot] if a.plot else [])]))
-                measurements.append(asked([a.crumb, "bench", model, "--gen", str(a.gen), "--rounds", "5", *shared]))
+                measurements.append(asked([a.crumb, "bench", model, "--gen", str(a.gen), "--rounds", "3", *shared]))
             cells = [shape, f"w{bits}g64"]
             for part in ("decode", "prompt"):
                 key = f"{part}_tokens_per_second"
                 predicted, measured = (statistics.median(one[key] for one in all_of) for all_of in (predictions, measurements))
-                if abs(predicted / measured - 1) > WANTED:
+                ratio = statistics.median(p[key] / m[key] for p, m in zip(predictions, measurements))
+                if abs(ratio - 1) > WANTED:
                     far.append(f"{shape} w{bits} {part}")
-                cells += [f"{predicted:.1f}", f"{measured:.1f}", f"{predicted / measured:.2f}", predictions[-1][f"{part}_bound"]]
+                cells += [f"{predicted:.1f}", f"{measured:.1f}", f"{ratio:.2f}", predictions[-1][f"{part}_bound"]]
             print("| " + " | ".join(cells) + " |", flush=True)
     print(f"\n{a.threads} threads. " + (f"Outside of {WANTED:.0%}: {', '.join(far)}." if far else f"All within {WANTED:.0%}."))
 

@@ -47,6 +47,11 @@ class Checkpoint {
   virtual std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const = 0;
   /// Bits, group size and grid of a packed checkpoint.
   virtual std::optional<quant::AffineSpec> packed_spec() const = 0;
+  /// The grid of a float matrix ("….weight") whose file holds codes and scales of it, as GGUF's Q4_0 does: a
+  /// reader of floats need not know, an engine may keep the codes.
+  virtual std::optional<quant::AffineSpec> grid_of(std::string_view) const { return std::nullopt; }
+  /// The codes of a matrix that has a grid; quant::dequantize of them gives read_f32. Throws as read_f32.
+  virtual quant::QuantizedLinear read_codes(std::string_view name) const;
   /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 6, 4 or 0 (floats).
   virtual std::optional<int> head_bits() const { return std::nullopt; }
 

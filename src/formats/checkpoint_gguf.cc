@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
 #include "formats/gguf_types.h"
@@ -21,8 +22,9 @@ constexpr std::string_view kWhere = "formats.checkpoint";
 
 // llama.cpp stores rows 2i and 2i + 1 of a head where Hugging Face has i and i + D/2; this takes the rows
 // back. x [heads * D, K] in place.
-void unpermute_rows(std::vector<float>& x, std::int64_t heads, std::int64_t head_dim, std::int64_t k) {
-  const std::vector<float> stored = x;
+template <class T>
+void unpermute_rows(std::vector<T>& x, std::int64_t heads, std::int64_t head_dim, std::int64_t k) {
+  const std::vector<T> stored = x;
   for (std::int64_t head = 0; head < heads; ++head) {
     for (std::int64_t i = 0; i < head_dim; ++i) {
       const std::int64_t from = head * head_dim + i,
@@ -84,15 +86,30 @@ class GgufCheckpoint final : public Checkpoint {
     std::vector<float> values(static_cast<std::size_t>(elements));
     dequantize_gguf(*find_gguf_type(tensor.type),
                     file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), values);
-    if (family_->gguf_permutes_qk) {
-      const std::int64_t k = tensor.dims.size() == 2 ? tensor.dims[0] : 1;  // a bias is a column
-      if (name.find(".q_proj.") != std::string_view::npos)
-        unpermute_rows(values, config_.num_attention_heads, config_.head_dim, k);
-      if (name.find(".k_proj.") != std::string_view::npos)
-        unpermute_rows(values, config_.num_key_value_heads, config_.head_dim, k);
-    }
+    if (const std::int64_t heads = permuted_heads(name); heads > 0)  // a bias is a column
+      unpermute_rows(values, heads, config_.head_dim, tensor.dims.size() == 2 ? tensor.dims[0] : 1);
     check_finite(values, path().string(), name);
     return values;
+  }
+
+  std::optional<quant::AffineSpec> grid_of(std::string_view name) const override {
+    const io::GgufTensor& tensor = find(name);
+    return tensor.dims.size() == 2 ? gguf_grid(*find_gguf_type(tensor.type)) : std::nullopt;
+  }
+
+  quant::QuantizedLinear read_codes(std::string_view name) const override {
+    CRUMB_CHECK(grid_of(name).has_value());
+    const io::GgufTensor& tensor = find(name);
+    const std::int64_t n = tensor.dims[1], k = tensor.dims[0];
+    quant::QuantizedLinear linear =
+        read_gguf_codes(*find_gguf_type(tensor.type),
+                        file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), n, k);
+    if (const std::int64_t heads = permuted_heads(name); heads > 0) {  // zero points are all the same
+      unpermute_rows(linear.codes, heads, config_.head_dim, k);
+      unpermute_rows(linear.scales, heads, config_.head_dim, linear.spec.groups(k));
+    }
+    check_finite(linear.scales, path().string(), name);
+    return linear;
   }
 
   std::optional<quant::QuantizedLinear> read_packed(std::string_view) const override { return std::nullopt; }
@@ -102,6 +119,13 @@ class GgufCheckpoint final : public Checkpoint {
   std::vector<fs::path> companion_files() const override { return {}; }
 
  private:
+  /// Of a tensor whose rows llama.cpp stores in another order; else 0.
+  std::int64_t permuted_heads(std::string_view name) const {
+    if (!family_->gguf_permutes_qk) return 0;
+    if (name.find(".q_proj.") != std::string_view::npos) return config_.num_attention_heads;
+    return name.find(".k_proj.") != std::string_view::npos ? config_.num_key_value_heads : 0;
+  }
+
   const io::GgufTensor& find(std::string_view name) const {
     const auto found = names_.find(name);
     if (found == names_.end())

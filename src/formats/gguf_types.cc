@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
 #include "base/parallel_for.h"
@@ -171,6 +172,32 @@ void q6_k_block(const std::byte* block, float* out) {
   }
 }
 
+/// Code of element j of a block, as an unsigned number.
+struct CodedType {
+  std::uint32_t id;
+  int bits;
+  std::uint8_t zero_point;
+  std::uint8_t (*code)(const std::byte* block, int j);
+};
+constexpr CodedType kCoded[] = {
+    {2, 4, 8,
+     [](const std::byte* block, int j) { return static_cast<std::uint8_t>(split_nibble(block + 2, j)); }},
+    {8, 8, 128,
+     [](const std::byte* block, int j) { return static_cast<std::uint8_t>(i8(block + 2 + j) + 128); }},
+    {42, 2, 1,
+     [](const std::byte* block, int j) {
+       return static_cast<std::uint8_t>(u8(block + 2 + j / 4) >> 2 * (j % 4) & 3);
+     }},
+};
+constexpr std::int64_t kCodedGroup = 32;
+
+const CodedType* find_coded(const GgufType& type) {
+  for (const CodedType& coded : kCoded) {
+    if (coded.id == type.id) return &coded;
+  }
+  return nullptr;
+}
+
 constexpr GgufType kTypes[] = {
     {0, "F32", 1, 4, f32_block},        {1, "F16", 1, 2, f16_block},
     {30, "BF16", 1, 2, bf16_block},     {2, "Q4_0", 32, 18, q4_0_block},
@@ -251,13 +278,45 @@ void check_gguf_tensors(const io::GgufFile& file) {
   });
 }
 
-void dequantize_gguf(const GgufType& type, std::span<const std::byte> bytes, std::span<float> out) {
-  const auto elements = static_cast<std::int64_t>(out.size());
+namespace {
+
+void check_bytes(const GgufType& type, std::span<const std::byte> bytes, std::int64_t elements) {
   if (elements % type.block_elements != 0 ||
       static_cast<std::int64_t>(bytes.size()) != elements / type.block_elements * type.block_bytes) {
     fail(ErrorKind::kCorrupt, "formats.dequantize_gguf", type.name, ": ", bytes.size(), " bytes for ",
          elements, " elements; expected ", type.block_bytes, " bytes for every ", type.block_elements);
   }
+}
+
+}  // namespace
+
+std::optional<quant::AffineSpec> gguf_grid(const GgufType& type) {
+  const CodedType* coded = find_coded(type);
+  if (coded == nullptr) return std::nullopt;
+  return quant::AffineSpec{coded->bits, kCodedGroup, quant::Grid::kSignedSym};
+}
+
+quant::QuantizedLinear read_gguf_codes(const GgufType& type, std::span<const std::byte> bytes, std::int64_t n,
+                                       std::int64_t k) {
+  const CodedType* coded = find_coded(type);
+  CRUMB_CHECK(coded != nullptr && k % type.block_elements == 0);
+  check_bytes(type, bytes, n * k);
+  quant::QuantizedLinear out{n, k, *gguf_grid(type), {}, {}, {}};
+  out.codes.resize(static_cast<std::size_t>(n * k));
+  out.scales.resize(out.codes.size() / kCodedGroup);
+  out.zero_points.assign(out.scales.size(), coded->zero_point);
+  for (std::size_t i = 0; i < out.codes.size(); ++i) {
+    const auto element = static_cast<std::int64_t>(i);
+    const std::byte* const block = bytes.data() + element / type.block_elements * type.block_bytes;
+    out.codes[i] = coded->code(block, static_cast<int>(element % type.block_elements));
+    if (element % kCodedGroup == 0) out.scales[i / kCodedGroup] = half_at(block);
+  }
+  return out;
+}
+
+void dequantize_gguf(const GgufType& type, std::span<const std::byte> bytes, std::span<float> out) {
+  const auto elements = static_cast<std::int64_t>(out.size());
+  check_bytes(type, bytes, elements);
   const std::int64_t blocks = elements / type.block_elements;
   parallel_for(blocks, 65536 / type.block_elements, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {

@@ -2,8 +2,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
+
+#include "quant/quantized_linear.h"
 
 namespace crumb::io {
 class GgufFile;
@@ -23,6 +26,16 @@ struct GgufType {
 
 /// F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K … Q6_K, Q2_0. nullptr when unknown.
 const GgufType* find_gguf_type(std::uint32_t id);
+
+/// The grid of Q2_0, Q4_0 and Q8_0, whose weights are (code - zero point) times a binary16 scale:
+/// signed-symmetric in groups of 32 (Q2_0's blocks of 64 are two groups with one scale). nullopt for every
+/// other type.
+std::optional<quant::AffineSpec> gguf_grid(const GgufType& type);
+
+/// The codes of [n, k] weights of such a type, row by row; dequantize() of them is what dequantize_gguf
+/// gives, bit for bit up to the sign of zero. CRUMB_CHECKs the type, throws Corrupt as dequantize_gguf.
+quant::QuantizedLinear read_gguf_codes(const GgufType& type, std::span<const std::byte> bytes, std::int64_t n,
+                                       std::int64_t k);
 
 /// Bytes of `elements` weights; throws Corrupt when the block does not divide them.
 std::int64_t gguf_tensor_bytes(const GgufType& type, std::int64_t row_elements, std::int64_t rows);

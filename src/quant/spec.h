@@ -22,6 +22,7 @@ struct AffineSpec {
   int bits = 2;                  // 2 … 8
   std::int64_t group_size = 64;  // weights along K sharing one scale; -1 means K itself (per output channel)
   Grid grid = Grid::kAsym;
+  bool operator==(const AffineSpec&) const = default;
 
   std::int32_t max_code() const { return (1 << bits) - 1; }
   std::int64_t group_of(std::int64_t k) const { return group_size == -1 ? k : group_size; }

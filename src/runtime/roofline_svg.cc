@@ -81,7 +81,7 @@ std::string roofline_svg(const RooflineModel& model, const MachineRates& rates,
   }
   out += line(a.x(a.x_low), a.y(rates.read_gbps * a.x_low), a.x(top / rates.read_gbps), a.y(top),
               "stroke=\"#444\" stroke-width=\"1.5\"");
-  out += text(a.x(a.x_low) + 8, a.y(rates.read_gbps * a.x_low) - 30,
+  out += text(a.x(a.x_low) + 40, a.y(rates.read_gbps * a.x_low) + 4,
               cat("reading, ", fixed(rates.read_gbps, 1), " GB/s"));
   for (const auto& [parts, color, pass] : {std::tuple{&prediction.decode, "#1565c0", "decode"},
                                            std::tuple{&prediction.prompt, "#c62828", "prompt"}}) {
@@ -91,8 +91,12 @@ std::string roofline_svg(const RooflineModel& model, const MachineRates& rates,
                    y = a.y(std::clamp(p.ops / p.seconds / 1e9, a.y_low, a.y_high));
       out +=
           cat("<circle cx=\"", fixed(x, 1), "\" cy=\"", fixed(y, 1), "\" r=\"4\" fill=\"", color, "\"/>\n");
-      out += text(x + 7, y + (std::string_view(pass) == "decode" ? 14 : -7), cat(pass, " ", p.name), "start",
-                  color);
+      // Above the slope for decoding, below it and below the ceilings for prompts: there nothing else is
+      // written.
+      if (std::string_view(pass) == "decode")
+        out += text(x - 8, y - 6, cat(pass, " ", p.name), "end", color);
+      else
+        out += text(x + 8, y + 16, cat(pass, " ", p.name), "start", color);
     }
   }
   out += text(kLeft + kWidth, 22,

@@ -32,7 +32,7 @@ class Planner {
 
   void linear(const std::string& name) {
     if (checkpoint_.has(name + ".weight")) {
-      dense(name + ".weight");
+      stored_matrix(name + ".weight");
       return;
     }
     const std::optional<quant::AffineSpec> spec = checkpoint_.packed_spec();
@@ -45,7 +45,7 @@ class Planner {
   /// Embedding and head.
   void outer_matrix(const std::string& name) {
     if (options_.head_bits == 0) {
-      dense(name);
+      stored_matrix(name);
       return;
     }
     const std::vector<std::int64_t> shape = checkpoint_.shape(name);
@@ -62,6 +62,16 @@ class Planner {
     for (const LinearRole role : model::kLinearRoles)
       if (inside == model::hf_name(role)) return model::linear_shape(checkpoint_.config(), role);
     CRUMB_CHECK(false);
+  }
+
+  /// As the checkpoint has it: codes where it holds codes of a grid, else floats.
+  void stored_matrix(const std::string& name) {
+    if (const std::optional<quant::AffineSpec> spec = checkpoint_.grid_of(name)) {
+      const std::vector<std::int64_t> shape = checkpoint_.shape(name);
+      lowbit(name, shape[0], shape[1], *spec);
+    } else {
+      dense(name);
+    }
   }
 
   void dense(const std::string& name) {
@@ -99,7 +109,9 @@ quant::AffineSpec spec_of(const kernels::LowbitShape& shape) {
 void fill_section(const ImageSection& s, const formats::Checkpoint& checkpoint, std::byte* to) {
   if (s.kind == Kind::kLowbit) {
     std::optional<quant::QuantizedLinear> codes;
-    if (checkpoint.has(s.name)) {
+    if (checkpoint.has(s.name) && checkpoint.grid_of(s.name) == spec_of(s.shape)) {
+      codes = checkpoint.read_codes(s.name);
+    } else if (checkpoint.has(s.name)) {
       codes = quantize_matrix(checkpoint.read_f32(s.name), s.n, s.k, spec_of(s.shape));
     } else {
       codes = checkpoint.read_packed(s.name);

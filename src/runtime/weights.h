@@ -16,7 +16,7 @@
 namespace crumb::runtime {
 
 /// Rises whenever the same model would give other bytes.
-inline constexpr int kImageVersion = 1;
+inline constexpr int kImageVersion = 2;
 
 /// The grid of an embedding or head [N, K] at 8, 6 or 4 bits: groups of 64 along K where 64 divides it, of 32
 /// where that does, else whole rows.

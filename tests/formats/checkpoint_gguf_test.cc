@@ -81,6 +81,31 @@ TEST(GgufCheckpoint, UndoesAPermutationThatChangesTheRows) {
   EXPECT_NE(test::permuted_rows(q, 4), q.values);
 }
 
+TEST(GgufCheckpoint, CodesOfGridTypesAreTheFloats) {
+  const test::TempDir folder;
+  const test::TinyTensors tensors = test::tiny_tensors();
+  for (const auto& [type, bits] :
+       {std::pair{test::kGgufQ2_0, 2}, {test::kGgufQ4_0, 4}, {test::kGgufQ8_0, 8}}) {
+    test::write_tiny_gguf(folder / "m.gguf", {}, tensors, type);
+    const auto checkpoint = Checkpoint::open(folder / "m.gguf");
+    for (const auto& [name, tensor] : tensors) {
+      if (tensor.shape.size() != 2) {
+        EXPECT_FALSE(checkpoint->grid_of(name).has_value()) << name;
+        continue;
+      }
+      EXPECT_EQ(checkpoint->grid_of(name), (quant::AffineSpec{bits, 32, quant::Grid::kSignedSym})) << name;
+      quant::QuantizedLinear codes = checkpoint->read_codes(name);
+      quant::check_quantized_linear(codes, name);
+      EXPECT_EQ(quant::dequantize(codes), checkpoint->read_f32(name)) << name;  // -0 equals 0
+      // A step of the coarsest grid here is as large as the largest weight.
+      codes.codes[5] ^= 1;
+      EXPECT_NE(quant::dequantize(codes), checkpoint->read_f32(name)) << name;
+    }
+  }
+  test::write_tiny_gguf(folder / "m.gguf", {}, tensors, test::kGgufF16);
+  EXPECT_FALSE(Checkpoint::open(folder / "m.gguf")->grid_of("model.embed_tokens.weight").has_value());
+}
+
 TEST(GgufCheckpoint, ReadsLlama3ScalingFromTheDivisorsOfTheFile) {
   TinyModel m;
   m.head_dim = 64;

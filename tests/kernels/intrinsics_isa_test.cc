@@ -294,9 +294,11 @@ void check(const Intrinsics& intrinsics) {
       if (name.starts_with("reduce") && (floats || doubles)) {  // the order of halves is ours to choose only
         for (int i = 0; i < 16; ++i) {                          // where it does not change what comes out
           const float x = a.at<float>(i);
-          a.set(i, is_number(x) && std::abs(x) < 1e30f ? static_cast<float>(static_cast<i32>(x) % 4096) + 1.0f
-                                                       : 3.0f);
+          a.set(i, is_number(x) && std::abs(x) < 1e30f ? std::trunc(std::fmod(x, 4096.0f)) + 1.0f : 3.0f);
         }
+      }
+      if (name == "reduce_add_epi32") {  // GCC adds in int, which a sanitizer does not let overflow
+        for (int i = 0; i < 16; ++i) a.set(i, a.at<i32>(i) / 16);
       }
       Block actual = wanted = random_block(rng, 0);
       definition(a, b, c, wanted);

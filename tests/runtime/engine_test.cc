@@ -197,6 +197,30 @@ TEST(Engine, GgufEqualsThePlainForward) {
   }
 }
 
+TEST(Engine, GgufOfGridTypesKeepsItsCodes) {
+  const std::vector<std::int32_t> ids = test::random_ids(20, 6);
+  const test::TempDir folder;
+  const test::TinyTensors tensors = test::tiny_tensors();
+  for (const std::uint32_t type : {test::kGgufQ4_0, test::kGgufQ8_0, test::kGgufQ2_0}) {
+    test::write_tiny_gguf(folder / "m.gguf", {}, tensors, type);
+    const auto checkpoint = formats::Checkpoint::open(folder / "m.gguf");
+    PlainTensors plain;
+    for (const auto& [name, tensor] : tensors) {
+      const std::vector<float> values = checkpoint->read_f32(name);
+      plain[name].assign(values.begin(), values.end());
+    }
+    const auto wanted = test::plain_forward(checkpoint->config(), plain, ids);
+    const auto exact = load(folder / "m.gguf", Accuracy::kExact);
+    EXPECT_TRUE(exact->weights().blocks[1].linears[0].is_lowbit);
+    EXPECT_TRUE(exact->weights().head.is_lowbit);
+    EXPECT_LT(distance(all_logits(*exact, ids), wanted).worst, kExactBound) << type;
+    const auto rounded = load(folder / "m.gguf", Accuracy::kInt8);
+    const Distance d = distance(all_logits(*rounded, ids), wanted);
+    EXPECT_GT(d.worst, kExactBound) << "activations are rounded";
+    EXPECT_LT(d.root_mean_square, 0.03 * spread(wanted)) << type;
+  }
+}
+
 class PackedModel : public ::testing::Test {
  protected:
   void SetUp() override {

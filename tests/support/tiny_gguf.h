@@ -1,18 +1,52 @@
 // The tiny models of tiny_model.h as GGUF files.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/half.h"
 #include "io/gguf.h"
 #include "support/tiny_model.h"
 
 namespace crumb::test {
 
 using GgufMetadata = std::vector<std::pair<std::string, io::GgufValue>>;
-inline constexpr std::uint32_t kGgufF32 = 0, kGgufF16 = 1, kGgufBf16 = 30;
+inline constexpr std::uint32_t kGgufF32 = 0, kGgufF16 = 1, kGgufBf16 = 30, kGgufQ4_0 = 2, kGgufQ8_0 = 8,
+                               kGgufQ2_0 = 42;
+
+/// Blocks of Q2_0, Q4_0 or Q8_0: scale first, then codes.
+inline std::vector<std::byte> gguf_blocks(const std::vector<float>& values, std::uint32_t type) {
+  const std::size_t block = type == kGgufQ2_0 ? 64 : 32;
+  const int bits = type == kGgufQ2_0   ? 2
+                   : type == kGgufQ4_0 ? 4
+                                       : 8,
+            zero = type == kGgufQ2_0 ? 1 : 1 << (bits - 1);
+  std::vector<std::byte> out;
+  for (std::size_t first = 0; first < values.size(); first += block) {
+    float largest = 0;
+    for (std::size_t j = 0; j < block; ++j) largest = std::max(largest, std::abs(values[first + j]));
+    const std::uint16_t half = float_to_f16(largest / static_cast<float>(type == kGgufQ2_0 ? 1 : zero - 1));
+    out.push_back(static_cast<std::byte>(half & 255));
+    out.push_back(static_cast<std::byte>(half >> 8));
+    std::vector<unsigned> packed(type == kGgufQ2_0 || type == kGgufQ4_0 ? 16 : 32);
+    for (std::size_t j = 0; j < block; ++j) {
+      const float q =
+          std::nearbyint(values[first + j] / std::max(f16_to_float(half), 1e-8f)) + static_cast<float>(zero);
+      const auto code = static_cast<unsigned>(std::clamp(q, 0.0f, static_cast<float>((1 << bits) - 1)));
+      if (type == kGgufQ8_0)
+        packed[j] = code - 128u;
+      else if (type == kGgufQ4_0)
+        packed[j % 16] |= code << 4 * (j / 16);
+      else
+        packed[j / 4] |= code << 2 * (j % 4);
+    }
+    for (const unsigned byte : packed) out.push_back(static_cast<std::byte>(byte & 255u));
+  }
+  return out;
+}
 
 inline std::string tiny_gguf_name(std::string name) {
   const std::pair<const char*, const char*> parts[] = {{"model.embed_tokens.", "token_embd."},
@@ -72,7 +106,7 @@ inline GgufMetadata tiny_gguf_metadata(const TinyModel& m) {
           {"tokenizer.ggml.eos_token_id", u(257)}};
 }
 
-/// Matrices in `type` (F32, F16 or BF16), everything else in F32.
+/// Matrices in `type`, everything else in F32.
 inline std::vector<io::GgufTensorToWrite> tiny_gguf_tensors(const TinyModel& m, const TinyTensors& tensors,
                                                             std::uint32_t type = kGgufF32) {
   std::vector<io::GgufTensorToWrite> out;
@@ -86,7 +120,9 @@ inline std::vector<io::GgufTensorToWrite> tiny_gguf_tensors(const TinyModel& m, 
     out.push_back({tiny_gguf_name(name),
                    {tensor.shape.rbegin(), tensor.shape.rend()},
                    stored,
-                   io::convert_from_f32(values, dtype)});
+                   stored == kGgufQ2_0 || stored == kGgufQ4_0 || stored == kGgufQ8_0
+                       ? gguf_blocks(values, stored)
+                       : io::convert_from_f32(values, dtype)});
   }
   return out;
 }
