@@ -1,4 +1,4 @@
-// GGUF files, read by dequantizing.
+// GGUF files: dequantized, and as codes where the type is a grid of ours.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
