@@ -27,5 +27,7 @@ void add_generate(CLI::App& app, Action& action);
 void print_json(const nlohmann::ordered_json& value);
 /// `text` and a line feed on standard output; throws Io when it cannot be written.
 void print_line(const std::string& text);
+/// A cell of a table: blanks in front of `text` up to `width`.
+std::string align_right(const std::string& text, std::size_t width);
 
 }  // namespace crumb::cli

@@ -2,9 +2,9 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <optional>
 #include <string>
 
+#include "cli/run/engine.h"
 #include "data/tokenizer.h"
 #include "model/language_model.h"
 
@@ -19,16 +19,19 @@ struct OpenedModel {
 /// Packed models run on the engine (src/runtime). Float models run in torch where this build has it and
 /// nobody says otherwise, so that training's own full precision is measured, else on the engine too.
 struct ModelLoader {
-  std::string engine = "auto", device = "auto", precision = "auto", kv_cache;
-  int threads = 0;
-  std::optional<int> head_bits;
-  bool exact = false;
+  std::string engine = "auto", device = "auto", precision = "auto";
+  EngineFlags flags;  // torch takes the number of threads alone
 
   /// --engine, --device and --precision only with torch.
   void add_options(CLI::App& command);
   /// Throws as Engine::load, or as pipeline::load_model.
   OpenedModel open(const std::string& path) const;
 };
+
+/// --device, --precision.
+void add_torch_options(CLI::App& command, std::string& device, std::string& precision);
+/// --threads as commands have it that run in torch: 0 to 1024.
+void add_torch_threads(CLI::App& command, int& threads);
 
 /// src/cli/train/torch_model.cc.
 OpenedModel open_torch_model(const std::string& path, const ModelLoader& loader);

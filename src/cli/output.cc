@@ -20,4 +20,8 @@ void print_json(const nlohmann::ordered_json& value) {
   print_line(value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
+std::string align_right(const std::string& text, std::size_t width) {
+  return std::string(text.size() < width ? width - text.size() : 0, ' ') + text;
+}
+
 }  // namespace crumb::cli

@@ -46,9 +46,12 @@ void bf16_block(const std::byte* block, float* out) {
 }
 
 // d f16 | 16 bytes of codes                    (q - 8) d
+int q4_0_code(const std::byte* block, int j) {
+  return split_nibble(block + 2, j);
+}
 void q4_0_block(const std::byte* block, float* out) {
   const float d = half_at(block);
-  for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(split_nibble(block + 2, j) - 8) * d;
+  for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(q4_0_code(block, j) - 8) * d;
 }
 
 // d, m f16 | 16 bytes of codes                 q d + m
@@ -77,17 +80,22 @@ void q5_1_block(const std::byte* block, float* out) {
   }
 }
 
-// d f16 | 32 signed bytes                      q d
+// d f16 | 32 signed bytes                      q d = (code - 128) d
+int q8_0_code(const std::byte* block, int j) {
+  return i8(block + 2 + j) + 128;
+}
 void q8_0_block(const std::byte* block, float* out) {
   const float d = half_at(block);
-  for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(i8(block + 2 + j)) * d;
+  for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(q8_0_code(block, j) - 128) * d;
 }
 
 // d f16 | 16 bytes, 4 consecutive codes each   (q - 1) d
+int q2_0_code(const std::byte* block, int j) {
+  return u8(block + 2 + j / 4) >> 2 * (j % 4) & 3;
+}
 void q2_0_block(const std::byte* block, float* out) {
   const float d = half_at(block);
-  for (int j = 0; j < 64; ++j)
-    out[j] = static_cast<float>((u8(block + 2 + j / 4) >> 2 * (j % 4) & 3) - 1) * d;
+  for (int j = 0; j < 64; ++j) out[j] = static_cast<float>(q2_0_code(block, j) - 1) * d;
 }
 
 /// The two low bits of element i as Q2_K and Q3_K place them: 32 bytes serve 128 elements, one bit pair for
@@ -172,23 +180,14 @@ void q6_k_block(const std::byte* block, float* out) {
   }
 }
 
-/// Code of element j of a block, as an unsigned number.
+/// A type on a grid; `code` gives the unsigned code of element j of a block.
 struct CodedType {
   std::uint32_t id;
   int bits;
   std::uint8_t zero_point;
-  std::uint8_t (*code)(const std::byte* block, int j);
+  int (*code)(const std::byte* block, int j);
 };
-constexpr CodedType kCoded[] = {
-    {2, 4, 8,
-     [](const std::byte* block, int j) { return static_cast<std::uint8_t>(split_nibble(block + 2, j)); }},
-    {8, 8, 128,
-     [](const std::byte* block, int j) { return static_cast<std::uint8_t>(i8(block + 2 + j) + 128); }},
-    {42, 2, 1,
-     [](const std::byte* block, int j) {
-       return static_cast<std::uint8_t>(u8(block + 2 + j / 4) >> 2 * (j % 4) & 3);
-     }},
-};
+constexpr CodedType kCoded[] = {{2, 4, 8, q4_0_code}, {8, 8, 128, q8_0_code}, {42, 2, 1, q2_0_code}};
 constexpr std::int64_t kCodedGroup = 32;
 
 const CodedType* find_coded(const GgufType& type) {
@@ -308,7 +307,8 @@ quant::QuantizedLinear read_gguf_codes(const GgufType& type, std::span<const std
   for (std::size_t i = 0; i < out.codes.size(); ++i) {
     const auto element = static_cast<std::int64_t>(i);
     const std::byte* const block = bytes.data() + element / type.block_elements * type.block_bytes;
-    out.codes[i] = coded->code(block, static_cast<int>(element % type.block_elements));
+    out.codes[i] =
+        static_cast<std::uint8_t>(coded->code(block, static_cast<int>(element % type.block_elements)));
     if (element % kCodedGroup == 0) out.scales[i / kCodedGroup] = half_at(block);
   }
   return out;

@@ -37,8 +37,8 @@ std::int64_t block_linear_bytes(const RooflineModel& model);
 std::int64_t head_bytes(const RooflineModel& model);
 
 /// Measures what `wanted` leaves at 0, for this model, in about five seconds; with a bandwidth given, shares
-/// left at 0 are 1. Processor time where the
-/// machine is shared (memory_speed.h), so that other programs count little. Throws OutOfMemory.
+/// left at 0 are 1. Processor time where the machine is shared (memory_speed.h), so that other programs count
+/// little. Throws OutOfMemory.
 MachineRates measure_machine(const RooflineModel& model, MachineRates wanted);
 
 struct RooflinePart {
@@ -57,14 +57,15 @@ struct RooflinePrediction {
 
 /// Decoding at `context` tokens, a prompt of `prompt` tokens in passes of 256.
 ///
-///   seconds of a part = max(bytes / (read_gbps * share), ops / rate);  a token's or prompt's seconds = their
-///   sum
+///   seconds of a part = max(bytes / (read_gbps * share), ops / rate)
 ///
-/// block linears    packed bytes once a pass; 2 N K operations a token
-/// head             once a token, in a prompt once
-/// attention        keys and values of the context (in a prompt: of the pass's, on average half); 4 H D
-/// operations each activations      about 30 hidden-sized and 4 mlp-sized f32 vectors a block read or written
-/// synchronization  5 loops a block and 1 for the head; in a prompt 11 a block and pass
+/// and those of a token or prompt are the sum over its parts:
+///
+///   - block linears: packed bytes once a pass; 2 N K operations a token
+///   - head: once a token, in a prompt once
+///   - attention: keys and values of the context (in a prompt of half of it), 4 H D operations each
+///   - activations: about 30 hidden-sized and 4 mlp-sized f32 vectors a block, read or written
+///   - synchronization: 5 loops a block and 1 for the head; in a prompt 11 a block and pass
 RooflinePrediction predict(const RooflineModel& model, const MachineRates& rates, std::int64_t context,
                            std::int64_t prompt);
 

@@ -56,18 +56,16 @@ int bench_kernels(KernelOptions& options) {
   speed.mode = options.exact ? kernels::LowbitMode::kExact : kernels::LowbitMode::kInt8;
   speed.weight_bytes = options.megabytes << 20;
   ordered_json rows = ordered_json::array();
-  const auto padded = [](std::string text, std::size_t width) {
-    return std::string(text.size() < width ? width - text.size() : 0, ' ') + text;
-  };
   if (!options.json)
     print_line(" bits       shape     m          isa     GB/s  of reading   fraction      GOP/s         us");
   kernels::measure_lowbit(speed, [&](const kernels::LowbitSpeed& r) {
     const std::string shape = cat(r.n, "x", r.k), isa(to_string(r.isa));
     if (!options.json) {
-      print_line(cat(padded(cat(r.bits), 5), padded(shape, 12), padded(cat(r.m), 6), padded(isa, 13),
-                     padded(fixed(r.gbps, 2), 9), padded(fixed(r.read_gbps, 2), 12),
-                     padded(fixed(r.fraction_of_bandwidth, 3), 11), padded(fixed(r.gops, 1), 11),
-                     padded(fixed(r.microseconds, 1), 11)));
+      print_line(cat(align_right(cat(r.bits), 5), align_right(shape, 12), align_right(cat(r.m), 6),
+                     align_right(isa, 13), align_right(fixed(r.gbps, 2), 9),
+                     align_right(fixed(r.read_gbps, 2), 12),
+                     align_right(fixed(r.fraction_of_bandwidth, 3), 11), align_right(fixed(r.gops, 1), 11),
+                     align_right(fixed(r.microseconds, 1), 11)));
       return;
     }
     rows.push_back({{"bits", r.bits},

@@ -28,8 +28,7 @@ void add_thread_option(CLI::App& command, int& threads) {
       ->check(CLI::Range(1, runtime::usable_processors()));
 }
 
-void add_engine_options(CLI::App& command, EngineFlags& flags) {
-  add_thread_option(command, flags.threads);
+void add_accuracy_options(CLI::App& command, EngineFlags& flags) {
   command.add_flag("--exact", flags.exact,
                    "keep activations in f32 instead of int8: slower, equal to the fake-quant model");
   command.add_option("--kv-cache", flags.kv_cache, "f32, f16, int8 or int4; default: f16, with --exact f32")
@@ -40,6 +39,11 @@ void add_engine_options(CLI::App& command, EngineFlags& flags) {
           "embedding and head at 8, 6 or 4 bits; 0: as stored; default: what the recipe said, 8 for other "
           "packed models, 0 with --exact and for floats")
       ->check(CLI::IsMember({0, 8, 6, 4}));
+}
+
+void add_engine_options(CLI::App& command, EngineFlags& flags) {
+  add_thread_option(command, flags.threads);
+  add_accuracy_options(command, flags);
   command.add_flag("--weight-cache", flags.cache,
                    "keep the repacked weights in a file beside the model, and use it the next time");
 }

@@ -19,7 +19,9 @@ struct EngineFlags {
   std::optional<int> head_bits;
   runtime::EngineOptions resolve(const std::string& model) const;
 };
-/// --threads, --exact, --kv-cache, --head-bits, --weight-cache.
+/// --exact, --kv-cache, --head-bits.
+void add_accuracy_options(CLI::App& command, EngineFlags& flags);
+/// Those, --threads and --weight-cache.
 void add_engine_options(CLI::App& command, EngineFlags& flags);
 /// --threads alone: 1 to as many as there are processors.
 void add_thread_option(CLI::App& command, int& threads);

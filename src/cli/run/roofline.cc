@@ -65,15 +65,12 @@ ordered_json parts_json(const std::vector<runtime::RooflinePart>& parts) {
 }
 
 std::string table(const std::vector<runtime::RooflinePart>& parts) {
-  const auto padded = [](const std::string& text, std::size_t width) {
-    return std::string(text.size() < width ? width - text.size() : 0, ' ') + text;
-  };
   std::string text = "  part                    bytes         GOP          us  bound by";
   for (const runtime::RooflinePart& p : parts) {
     std::string name = p.name;
     name.resize(16, ' ');
-    text += cat("\n  ", name, padded(human_bytes(p.bytes), 13), padded(fixed(p.ops / 1e9, 3), 12),
-                padded(fixed(p.seconds * 1e6, 1), 12), "  ", p.bound);
+    text += cat("\n  ", name, align_right(human_bytes(p.bytes), 13), align_right(fixed(p.ops / 1e9, 3), 12),
+                align_right(fixed(p.seconds * 1e6, 1), 12), "  ", p.bound);
   }
   return text;
 }

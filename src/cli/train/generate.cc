@@ -6,9 +6,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/model_loader.h"
 #include "cli/sampler_options.h"
-#include "cli/train/common.h"
 #include "cli/utf8_tail.h"
+#include "pipeline/load_model.h"
 
 namespace crumb::cli {
 namespace {
@@ -90,7 +91,8 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   add_sampler_options(*command, options->generate.sampler);
-  add_load_options(*command, options->load);
+  add_torch_options(*command, options->load.device, options->load.precision);
+  add_torch_threads(*command, options->load.threads);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &action] { action = [options] { return generate(*options); }; });
 }

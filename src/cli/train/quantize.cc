@@ -27,17 +27,15 @@ std::string cell(const ordered_json& row, const char* key, int digits) {
 std::string stage_table(const ordered_json& report) {
   std::string text = "stage       perplexity   bits/weight   file bytes     seconds   peak memory";
   for (const auto& row : report.value("stages", ordered_json::array())) {
-    const auto padded = [](std::string word, std::size_t width) {
-      return word.size() < width ? std::string(width - word.size(), ' ') + word : word;
-    };
     std::string name = row.value("stage", "?");
     name.resize(std::max<std::size_t>(name.size(), 10), ' ');
-    text += cat("\n", name, padded(cell(row, "ppl", 2), 12), padded(cell(row, "bits_per_weight", 3), 14),
-                padded(cell(row, "file_bytes", 0), 13), padded(cell(row, "seconds", 1), 12),
-                padded(row.contains("peak_rss_bytes") && row["peak_rss_bytes"].is_number()
-                           ? human_bytes(row["peak_rss_bytes"].get<double>())
-                           : "-",
-                       14));
+    text += cat("\n", name, align_right(cell(row, "ppl", 2), 12),
+                align_right(cell(row, "bits_per_weight", 3), 14), align_right(cell(row, "file_bytes", 0), 13),
+                align_right(cell(row, "seconds", 1), 12),
+                align_right(row.contains("peak_rss_bytes") && row["peak_rss_bytes"].is_number()
+                                ? human_bytes(row["peak_rss_bytes"].get<double>())
+                                : "-",
+                            14));
   }
   return text;
 }
