@@ -11,6 +11,8 @@ namespace crumb::cli {
 using Action = std::function<int()>;
 
 void add_inspect(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
+void add_import(CLI::App& app, Action& action);
 void add_recipes(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);

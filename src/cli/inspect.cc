@@ -3,9 +3,11 @@
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/grid_json.h"
 #include "formats/checkpoint.h"
 #include "io/safetensors.h"
 #include "model/config.h"
+#include "model/family.h"
 #include "quant/spec.h"
 #include "recipe/recipe.h"
 
@@ -31,7 +33,42 @@ std::string_view kind_word(formats::CheckpointKind kind) {
   return "?";
 }
 
-ordered_json inspect_checkpoint(const std::filesystem::path& path) {
+/// "linears", "embedding", "head", "norms", "biases" or "other".
+std::string_view part_of(const std::string& tensor) {
+  if (tensor.starts_with("model.embed_tokens.")) return "embedding";
+  if (tensor.starts_with("lm_head.")) return "head";
+  if (tensor.ends_with("norm.weight")) return "norms";
+  if (tensor.ends_with(".bias")) return "biases";
+  return tensor.find("_proj.") != std::string::npos && model::block_of(tensor) >= 0 ? "linears" : "other";
+}
+
+/// Bytes of each part, and of the block linears the bits of one weight.
+ordered_json parts_json(const std::vector<formats::StoredTensor>& tensors, std::int64_t linear_weights) {
+  ordered_json parts = ordered_json::object();
+  for (const char* name : {"linears", "embedding", "head", "norms", "biases", "other"}) {
+    std::int64_t bytes = 0, count = 0;
+    for (const formats::StoredTensor& tensor : tensors) {
+      if (part_of(tensor.name) != name) continue;
+      bytes += tensor.bytes;
+      ++count;
+    }
+    if (count == 0) continue;
+    parts[name] = {{"tensors", count}, {"bytes", bytes}};
+    if (std::string_view(name) == "linears")
+      parts[name]["bits_per_weight"] = 8.0 * static_cast<double>(bytes) / static_cast<double>(linear_weights);
+  }
+  return parts;
+}
+
+ordered_json tensors_json(const std::vector<formats::StoredTensor>& tensors) {
+  ordered_json rows = ordered_json::array();
+  for (const formats::StoredTensor& tensor : tensors)
+    rows.push_back(
+        {{"name", tensor.name}, {"dtype", tensor.type}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
+  return rows;
+}
+
+ordered_json inspect_checkpoint(const std::filesystem::path& path, bool with_tensors) {
   const auto checkpoint = formats::Checkpoint::open(path);
   const model::ModelConfig& c = checkpoint->config();
   const model::ParameterCount count = model::count_parameters(c);
@@ -62,6 +99,10 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path) {
     out["group_size"] = spec->group_size;
     out["grid"] = quant::to_string(spec->grid);
   }
+  const std::vector<formats::StoredTensor> tensors = checkpoint->stored_tensors();
+  out["parts"] = parts_json(tensors, count.block_linears);
+  out.update(grids_json(*checkpoint));
+  if (with_tensors) out["tensors"] = tensors_json(tensors);
   return out;
 }
 
@@ -92,7 +133,8 @@ ordered_json inspect(const InspectOptions& options) {
   if (!std::filesystem::exists(path))
     fail(ErrorKind::kNotFound, "cli.inspect", options.path, ": no such file or directory");
   const std::string extension = path.extension().string();
-  if (std::filesystem::is_directory(path) || extension == ".gguf") return inspect_checkpoint(path);
+  if (std::filesystem::is_directory(path) || extension == ".gguf")
+    return inspect_checkpoint(path, options.tensors);
   if (extension == ".safetensors") return inspect_safetensors(path, options.tensors || options.json);
   if (extension == ".json") {
     ordered_json out{{"kind", "recipe"}, {"path", options.path}};
@@ -111,6 +153,19 @@ std::string as_text(const ordered_json& report) {
     std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
     if (key == "tensor_bytes") shown += cat(" (", human_bytes(value.get<double>()), ")");
     if (key == "bits_per_weight") shown = fixed(value.get<double>(), 3);
+    if (key == "grids") {
+      if (value.empty()) continue;
+      shown = grids_text(report);
+    }
+    if (key == "float_linears" && !report.at("grids").empty()) continue;  // said among the grids
+    if (key == "parts") {
+      shown = "";
+      for (const auto& [part, figures] : value.items()) {
+        shown += cat(shown.empty() ? "" : ", ", part, " ", human_bytes(figures["bytes"].get<double>()));
+        if (figures.contains("bits_per_weight"))
+          shown += cat(" (", fixed(figures["bits_per_weight"].get<double>(), 3), " bits a weight)");
+      }
+    }
     if (key == "recipe") shown = "\n" + value.dump(2);
     if (key == "tensors") {
       shown = "";
@@ -132,7 +187,7 @@ void add_inspect(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("inspect", "what a model, a tensor file or a recipe holds");
   command->add_option("path", options->path, "model directory, .gguf, .safetensors or recipe .json")
       ->required();
-  command->add_flag("--tensors", options->tensors, "list the tensors of a .safetensors file");
+  command->add_flag("--tensors", options->tensors, "list the tensors");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &action] {
     action = [options] {

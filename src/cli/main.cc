@@ -69,6 +69,8 @@ int run(int argc, char** argv) {
   add_chat(app, action);
   add_generate(app, action);
   add_inspect(app, action);
+  add_export(app, action);
+  add_import(app, action);
   add_recipes(app, action);
   add_bench(app, action);
   add_roofline(app, action);

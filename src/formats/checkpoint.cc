@@ -45,27 +45,16 @@ void check_shape(const Checkpoint& checkpoint, const std::string& name,
   }
 }
 
-void check_packed(const Checkpoint& checkpoint, const std::string& linear, std::int64_t n, std::int64_t k) {
-  const auto spec = checkpoint.packed_spec();
-  if (!spec) {
-    fail(ErrorKind::kUnsupported, kWhere, checkpoint.path().string(), ": '", linear,
-         ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a "
-         "quantization_config with quant_method, "
-         "bits, group_size and checkpoint_format (gptq_v2 for EfficientQAT's own directories)");
-  }
-  quant::check_spec(*spec, k, linear);
-  const quant::WordLayout layout = gptq_layout(checkpoint.shape(linear + ".qweight"), k, spec->bits);
-  check_shape(checkpoint, linear + ".qweight", {quant::packed_words(k, spec->bits, layout), n});
-  check_shape(checkpoint, linear + ".qzeros", {spec->groups(k), quant::packed_words(n, spec->bits, layout)});
-  check_shape(checkpoint, linear + ".scales", {spec->groups(k), n});
-  if (checkpoint.has(linear + ".g_idx")) check_shape(checkpoint, linear + ".g_idx", {k});
-}
-
 void check_promise(const Checkpoint& checkpoint, const model::PromisedTensor& tensor) {
   if (tensor.linear_weight) {
     const std::string linear = tensor.name.substr(0, tensor.name.size() - std::string_view(".weight").size());
-    if (checkpoint.has(linear + ".qweight"))
-      return check_packed(checkpoint, linear, tensor.shape[0], tensor.shape[1]);
+    if (checkpoint.check_codes(linear, tensor.shape[0], tensor.shape[1])) return;
+    if (checkpoint.has(linear + ".qweight") && !checkpoint.packed_spec()) {
+      fail(ErrorKind::kUnsupported, kWhere, checkpoint.path().string(), ": '", linear,
+           ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a "
+           "quantization_config with quant_method, "
+           "bits, group_size and checkpoint_format (gptq_v2 for EfficientQAT's own directories)");
+    }
   }
   check_shape(checkpoint, tensor.name, tensor.shape);
 }
@@ -85,14 +74,6 @@ std::vector<std::string> unpromised_names(std::int64_t block,
 }
 
 }  // namespace
-
-quant::WordLayout gptq_layout(const std::vector<std::int64_t>& qweight_shape, std::int64_t k, int bits) {
-  using quant::WordLayout;
-  const std::int64_t rows = qweight_shape.empty() ? 0 : qweight_shape.front();
-  const bool padded = rows == quant::packed_words(k, bits, WordLayout::kPadded) &&
-                      rows != quant::packed_words(k, bits, WordLayout::kDense);
-  return padded ? WordLayout::kPadded : WordLayout::kDense;
-}
 
 std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
   std::error_code error;

@@ -1,5 +1,5 @@
 // One view of a model on disk, whichever of three kinds it is: HF directory, GGUF file, packed directory
-// (crumb's own, GPTQ).
+// (crumb's own, GPTQ, auto-round, compressed-tensors, AWQ, MLX).
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -17,6 +17,12 @@
 namespace crumb::formats {
 
 enum class CheckpointKind { kHuggingFace, kGguf, kPacked };
+
+struct StoredTensor {
+  std::string name, type;  // "F16", "I32", "Q4_1"
+  std::vector<std::int64_t> shape;
+  std::int64_t bytes = 0;
+};
 
 /// Tensors are asked for by their HF names whatever the file calls them
 /// ("model.layers.0.self_attn.q_proj.weight"); GGUF's row permutation of q and k is undone. Reading is
@@ -45,8 +51,13 @@ class Checkpoint {
 
   /// A linear "model.layers.3.self_attn.q_proj" (no ".weight") stored as codes. nullopt for float linears.
   virtual std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const = 0;
-  /// Bits, group size and grid of a packed checkpoint.
+  /// Bits, group size and grid of most linears of a packed checkpoint.
   virtual std::optional<quant::AffineSpec> packed_spec() const = 0;
+  /// Of this one: linears may differ. nullopt for float linears, as read_packed.
+  virtual std::optional<quant::AffineSpec> packed_spec_of(std::string_view) const { return std::nullopt; }
+  /// Whether the file holds codes of the linear, whose parts then have the shapes that [n, k] and its spec
+  /// give; throws NotFound, Corrupt or InvalidArgument where they have not.
+  virtual bool check_codes(const std::string&, std::int64_t, std::int64_t) const { return false; }
   /// The grid of a float matrix ("….weight") whose file holds codes and scales of it, as GGUF's Q4_0 does: a
   /// reader of floats need not know, an engine may keep the codes.
   virtual std::optional<quant::AffineSpec> grid_of(std::string_view) const { return std::nullopt; }
@@ -55,6 +66,9 @@ class Checkpoint {
   /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 6, 4 or 0 (floats).
   virtual std::optional<int> head_bits() const { return std::nullopt; }
 
+  /// What lies in the file, by Hugging Face names: "….qweight" where there are codes. In the order of names;
+  /// empty where there is no file.
+  virtual std::vector<StoredTensor> stored_tensors() const { return {}; }
   /// Bytes of all tensor data on disk, and the name of what holds the weights: "safetensors bf16, 2 shards",
   /// "GGUF Q4_1".
   virtual std::int64_t tensor_bytes() const = 0;

@@ -114,6 +114,13 @@ class GgufCheckpoint final : public Checkpoint {
 
   std::optional<quant::QuantizedLinear> read_packed(std::string_view) const override { return std::nullopt; }
   std::optional<quant::AffineSpec> packed_spec() const override { return std::nullopt; }
+  std::vector<StoredTensor> stored_tensors() const override {
+    std::vector<StoredTensor> out;
+    for (const auto& [name, tensor] : names_)
+      out.push_back(
+          {name, std::string(find_gguf_type(tensor->type)->name), shape(name), gguf_tensor_bytes(*tensor)});
+    return out;
+  }
   std::int64_t tensor_bytes() const override { return bytes_; }
   std::string describe() const override { return cat("GGUF ", main_type_); }
   std::vector<fs::path> companion_files() const override { return {}; }

@@ -1,19 +1,18 @@
-// Hugging Face directories: float weights, or GPTQ codes (crumb's own output among them).
+// Hugging Face directories: float weights, or codes in one of the formats of packed_reader.h (crumb's own
+// output among them).
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
-#include "formats/gptq.h"
+#include "formats/packed_reader.h"
+#include "formats/tensor_table.h"
 #include "io/json.h"
-#include "io/safetensors.h"
 
 namespace crumb::formats {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr std::string_view kWhere = "formats.checkpoint";
 
@@ -38,77 +37,90 @@ class HfCheckpoint final : public Checkpoint {
   explicit HfCheckpoint(const fs::path& folder)
       : path_(folder), config_text_(io::read_text_file(folder / "config.json")) {
     const std::string subject = (folder / "config.json").string();
-    const json config = io::parse_json(config_text_, subject);
-    config_ = model::parse_hf_config(config, subject);
-    open_shards();
-    read_quantization(config, subject);
+    config_ = model::parse_hf_config(io::parse_json(config_text_, subject), subject);
+    tensors_ = std::make_unique<TensorTable>(folder);
+    reader_ = make_packed_reader(io::parse_ordered_json(config_text_, subject), subject);
+    if (const fs::path file = folder / "quantize_config.json"; !reader_ && fs::exists(file)) {
+      reader_ =
+          make_method_reader(io::parse_ordered_json(io::read_text_file(file), file.string()), file.string());
+    }
   }
 
   CheckpointKind kind() const override {
-    return spec_ ? CheckpointKind::kPacked : CheckpointKind::kHuggingFace;
+    return reader_ ? CheckpointKind::kPacked : CheckpointKind::kHuggingFace;
   }
   const fs::path& path() const override { return path_; }
   const model::ModelConfig& config() const override { return config_; }
   std::string config_json() const override { return config_text_; }
-  bool has(std::string_view name) const override { return where_.find(name) != where_.end(); }
-  std::vector<std::int64_t> shape(std::string_view name) const override { return info(name).shape; }
+
+  bool has(std::string_view name) const override {
+    return tensors_->has(name) && !(name.ends_with(kWeight) && holds_codes(linear_of(name)));
+  }
+  std::vector<std::int64_t> shape(std::string_view name) const override {
+    if (auto shape = matrix_shape(name); !shape.empty()) return shape;
+    return tensors_->info(name).shape;
+  }
 
   DType float_dtype(std::string_view name) const override {
-    const DType dtype = info(name).dtype;
+    if (!matrix_shape(name).empty()) return DType::kF32;
+    const DType dtype = tensors_->info(name).dtype;
     return dtype == DType::kF16 || dtype == DType::kBF16 ? dtype : DType::kF32;
   }
 
   std::vector<float> read_f32(std::string_view name) const override {
-    const io::TensorInfo& tensor = info(name);
-    if (!is_float(tensor.dtype)) {
-      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": tensor '", name, "' is ", to_string(tensor.dtype),
-           "; want a float dtype; this is no float checkpoint");
-    }
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    const io::SafetensorsFile& file = shards_[where_.find(name)->second];
-    file.read_f32(tensor, values);
-    check_finite(values, file.path().string(), name);
-    return values;
+    return matrix_shape(name).empty() ? tensors_->floats(name) : reader_->read_matrix(*tensors_, name);
   }
 
   std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const override {
-    const std::string prefix(linear);
-    if (!spec_ || !has(prefix + ".qweight")) return std::nullopt;
-    GptqTensors tensors;
-    const auto words = [&](const std::string& name) {
-      const auto values = file_of(name).read_i32(name);
-      return std::vector<std::uint32_t>(values.begin(), values.end());
-    };
-    const io::TensorInfo &qweight = info(prefix + ".qweight"), &scales = info(prefix + ".scales");
-    if (qweight.shape.size() != 2 || scales.shape.size() != 2) {
-      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": ", linear, ": qweight ",
-           shape_string(qweight.shape), ", scales ", shape_string(scales.shape),
-           "; want two matrices; the checkpoint is damaged");
-    }
-    tensors.n = qweight.shape[1];
-    tensors.k = expected_k(prefix);
-    tensors.qweight = words(prefix + ".qweight");
-    tensors.qzeros = words(prefix + ".qzeros");
-    tensors.scales = file_of(prefix + ".scales").read_f32(prefix + ".scales");
-    if (has(prefix + ".g_idx")) tensors.g_idx = file_of(prefix + ".g_idx").read_i32(prefix + ".g_idx");
-    check_finite(tensors.scales, path_.string(), prefix + ".scales");
-    return unpack_gptq(tensors, *spec_, gptq_layout(qweight.shape, tensors.k, spec_->bits), zeros_, prefix);
+    if (!holds_codes(linear)) return std::nullopt;
+    const auto [n, k] = expected_shape(linear);
+    return reader_->read(*tensors_, std::string(linear), n, k, spec_of(linear));
   }
-  std::optional<quant::AffineSpec> packed_spec() const override { return spec_; }
-  std::optional<int> head_bits() const override { return head_bits_; }
+  std::optional<quant::AffineSpec> packed_spec() const override {
+    if (!reader_) return std::nullopt;
+    if (const auto& most = reader_->specs().otherwise()) return most;
+    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+      for (const model::LinearRole role : model::kLinearRoles) {
+        if (const auto spec = packed_spec_of(model::linear_name(i, role))) return spec;
+      }
+    }
+    return std::nullopt;
+  }
+  std::optional<quant::AffineSpec> packed_spec_of(std::string_view linear) const override {
+    return holds_codes(linear) ? std::optional(spec_of(linear)) : std::nullopt;
+  }
+  bool check_codes(const std::string& linear, std::int64_t n, std::int64_t k) const override {
+    if (!holds_codes(linear)) return false;
+    const quant::AffineSpec spec = spec_of(linear);
+    quant::check_spec(spec, k, linear);
+    reader_->check(*tensors_, linear, n, k, spec);
+    return true;
+  }
+  std::optional<int> head_bits() const override { return reader_ ? reader_->head_bits() : std::nullopt; }
 
-  std::int64_t tensor_bytes() const override {
-    std::int64_t bytes = 0;
-    for (const auto& shard : shards_) {
-      for (const auto& tensor : shard.tensors()) bytes += static_cast<std::int64_t>(tensor.size);
+  std::vector<StoredTensor> stored_tensors() const override {
+    std::vector<StoredTensor> out;
+    for (const auto& shard : tensors_->shards()) {
+      for (const io::TensorInfo& tensor : shard.tensors())
+        out.push_back({tensor.name, std::string(to_string(tensor.dtype)), tensor.shape,
+                       static_cast<std::int64_t>(tensor.size)});
     }
-    return bytes;
+    std::sort(out.begin(), out.end(),
+              [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+    return out;
   }
+  std::int64_t tensor_bytes() const override { return tensors_->bytes(); }
 
   std::string describe() const override {
-    const std::string what = spec_ ? cat("GPTQ ", quant::scheme_name(*spec_))
-                                   : cat("safetensors ", to_string(float_dtype(model::kEmbeddingName)));
-    return shards_.size() == 1 ? what : cat(what, ", ", shards_.size(), " shards");
+    std::string what;
+    if (reader_) {
+      const auto spec = packed_spec();
+      what = cat(reader_->name(), spec ? " " + quant::scheme_name(*spec) : std::string(), mixed_words(spec));
+    } else {
+      what = cat("safetensors ", to_string(float_dtype(model::kEmbeddingName)));
+    }
+    const std::size_t shards = tensors_->shards().size();
+    return shards == 1 ? what : cat(what, ", ", shards, " shards");
   }
 
   std::vector<fs::path> companion_files() const override {
@@ -120,88 +132,48 @@ class HfCheckpoint final : public Checkpoint {
   }
 
  private:
-  void open_shards() {
-    const fs::path single = path_ / "model.safetensors", index = path_ / "model.safetensors.index.json";
-    if (fs::exists(index)) {
-      const json map = io::parse_json(io::read_text_file(index), index.string());
-      if (!map.is_object() || !map.contains("weight_map") || !map["weight_map"].is_object()) {
-        fail(ErrorKind::kCorrupt, kWhere, index.string(),
-             ": no weight_map; want the index of a sharded checkpoint");
-      }
-      std::map<std::string, std::size_t> files;
-      for (const auto& [name, file] : map["weight_map"].items()) {
-        if (!file.is_string() || file.get<std::string>().find_first_of("/\\") != std::string::npos ||
-            !file.get<std::string>().ends_with(".safetensors")) {
-          fail(ErrorKind::kCorrupt, kWhere, index.string(), ": '", name, "' lies in ", file.dump(),
-               "; want the name of a .safetensors file beside the index");
-        }
-        const std::string shard = file.get<std::string>();
-        if (!files.contains(shard)) {
-          if (!fs::exists(path_ / shard)) {
-            fail(ErrorKind::kNotFound, kWhere, (path_ / shard).string(),
-                 ": shard is missing; the index names it for '", name, "'; download it again");
-          }
-          files[shard] = shards_.size();
-          shards_.emplace_back(path_ / shard);
-        }
-        if (shards_[files[shard]].find(name) == nullptr) {
-          fail(ErrorKind::kCorrupt, kWhere, (path_ / shard).string(), ": tensor '", name,
-               "' is not in it; the index says so; download both again");
-        }
-        where_.emplace(name, files[shard]);
-      }
-    } else if (fs::exists(single)) {
-      shards_.emplace_back(single);
-      for (const auto& tensor : shards_.front().tensors()) where_.emplace(tensor.name, 0);
-    } else {
-      const bool pickle =
-          fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
-      fail(pickle ? ErrorKind::kUnsupported : ErrorKind::kNotFound, kWhere, path_.string(),
-           pickle ? ": holds pytorch_model.bin, a pickle" : ": holds no weights",
-           "; want model.safetensors or model.safetensors.index.json; ",
-           pickle ? "convert it to safetensors" : "the download may be incomplete");
-    }
-  }
+  static constexpr std::string_view kWeight = ".weight";
 
-  void read_quantization(const json& config, const std::string& subject) {
-    GptqConfig parsed;
-    if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
-      parsed = parse_gptq_config(config["quantization_config"], subject);
-    } else if (const fs::path file = path_ / "quantize_config.json"; fs::exists(file)) {
-      parsed = parse_gptq_config(io::parse_json(io::read_text_file(file), file.string()), file.string());
-    } else {
-      return;
-    }
-    spec_ = parsed.spec;
-    zeros_ = parsed.zeros;
-    head_bits_ = parsed.head_bits;
+  static std::string_view linear_of(std::string_view weight) {
+    return weight.substr(0, weight.size() - kWeight.size());
   }
-
-  // in_features of a linear from the configuration: packed shapes are checked against it.
-  std::int64_t expected_k(std::string_view linear) const {
+  bool holds_codes(std::string_view linear) const {
+    return reader_ != nullptr && model::block_of(linear) >= 0 && reader_->holds(*tensors_, linear);
+  }
+  std::vector<std::int64_t> matrix_shape(std::string_view name) const {
+    return reader_ ? reader_->matrix_shape(*tensors_, name) : std::vector<std::int64_t>{};
+  }
+  quant::AffineSpec spec_of(std::string_view linear) const {
+    const auto spec = reader_->specs().of(linear);
+    if (!spec)
+      fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": '", linear,
+           "' is stored as codes, but the quantization configuration calls it a float linear; want bits and "
+           "group size for it");
+    return *spec;
+  }
+  /// Of a linear, from the configuration: packed shapes are checked against it.
+  model::LinearShape expected_shape(std::string_view linear) const {
     for (const model::LinearRole role : model::kLinearRoles) {
-      if (linear.ends_with(model::hf_name(role))) return model::linear_shape(config_, role).k;
+      if (linear.ends_with(model::hf_name(role))) return model::linear_shape(config_, role);
     }
     fail(ErrorKind::kNotFound, kWhere, path_.string(), ": '", linear, "' is no linear of a block");
   }
-
-  const io::SafetensorsFile& file_of(std::string_view name) const {
-    const auto found = where_.find(name);
-    if (found == where_.end())
-      fail(ErrorKind::kNotFound, kWhere, path_.string(), ": tensor '", name,
-           "' is missing; the download may be incomplete");
-    return shards_[found->second];
+  /// " and others" where linears differ.
+  std::string mixed_words(const std::optional<quant::AffineSpec>& most) const {
+    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+      for (const model::LinearRole role : model::kLinearRoles) {
+        const auto spec = packed_spec_of(model::linear_name(i, role));
+        if (spec && spec != most) return ", mixed";
+      }
+    }
+    return "";
   }
-  const io::TensorInfo& info(std::string_view name) const { return file_of(name).at(name); }
 
   fs::path path_;
   std::string config_text_;
   model::ModelConfig config_;
-  std::vector<io::SafetensorsFile> shards_;
-  std::map<std::string, std::size_t, std::less<>> where_;
-  std::optional<quant::AffineSpec> spec_;
-  GptqZeros zeros_ = GptqZeros::kV2;
-  std::optional<int> head_bits_;
+  std::unique_ptr<TensorTable> tensors_;
+  std::unique_ptr<PackedReader> reader_;  // nullptr: floats
 };
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include "formats/checkpoint.h"
 #include "io/gguf.h"
-#include "quant/codes.h"
 
 namespace crumb::formats {
 
@@ -15,9 +14,6 @@ std::unique_ptr<Checkpoint> open_gguf(const std::filesystem::path& file);
 /// parts, and no block has a norm or a bias more (biases of zeros excepted); throws NotFound, Corrupt or
 /// Unsupported.
 void check_promises(const Checkpoint& checkpoint);
-/// EfficientQAT's own 3-bit files hold ten codes a word, everybody else's a dense stream: the rows of qweight
-/// tell. Dense when neither fits.
-quant::WordLayout gptq_layout(const std::vector<std::int64_t>& qweight_shape, std::int64_t k, int bits);
 /// Throws Numerics, naming tensor and index.
 void check_finite(std::span<const float> values, std::string_view subject, std::string_view name);
 

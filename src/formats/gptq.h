@@ -2,11 +2,14 @@
 #pragma once
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "formats/linear_specs.h"
 #include "io/safetensors.h"
 #include "quant/codes.h"
 #include "quant/quantized_linear.h"
@@ -49,21 +52,30 @@ std::vector<io::TensorToWrite> gptq_tensors_to_write(const std::string& linear_n
 /// rest).
 std::int64_t gptq_bytes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec);
 
-/// The quantization_config object that GPTQModel and transformers load. `meta` keeps crumb's own words: the
-/// zero points allowed, and the bits at which an engine is to keep the float embedding and head (0: as they
-/// are).
-nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec, int head_bits);
+/// What a quantization_config is to say.
+struct GptqConfigToWrite {
+  quant::AffineSpec spec;  // of every linear that `others` does not name
+  GptqZeros zeros = GptqZeros::kV2;
+  bool symmetric = false;  // "sym": every zero point is 2^(bits-1)
+  std::optional<int>
+      head_bits;  // "meta": at which an engine is to keep the float embedding and head, 0: as they are
+  /// Linears with bits or groups of their own, written as "dynamic"; nullopt: floats.
+  std::vector<std::pair<std::string, std::optional<quant::AffineSpec>>> others;
+};
+/// The object that GPTQModel and transformers load. `meta` keeps crumb's own words.
+nlohmann::ordered_json gptq_quantization_config(const GptqConfigToWrite& config);
 
 /// What a quantization_config promises.
 struct GptqConfig {
-  quant::AffineSpec spec;
+  quant::AffineSpec spec;  // of most linears
+  LinearSpecs specs;       // of each, "dynamic" included
   GptqZeros zeros = GptqZeros::kV2;
   std::optional<int> head_bits;  // 0, 4, 6 or 8; nullopt: not said
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws
-/// Unsupported for another method, act-order, per-layer overrides, a quantized head and unknown formats;
-/// Corrupt for missing fields, among them checkpoint_format: z and z - 1 cannot be told apart by looking, and
-/// the wrong guess is a wrong model.
-GptqConfig parse_gptq_config(const nlohmann::json& config, std::string_view subject);
+/// Unsupported for another method, act-order, a quantized head and unknown formats; Corrupt for missing
+/// fields, among them checkpoint_format: z and z - 1 cannot be told apart by looking, and the wrong guess is
+/// a wrong model.
+GptqConfig parse_gptq_config(const nlohmann::ordered_json& config, std::string_view subject);
 
 }  // namespace crumb::formats

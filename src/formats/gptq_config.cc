@@ -2,50 +2,19 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "formats/config_fields.h"
 #include "formats/gptq.h"
 
 namespace crumb::formats {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 constexpr std::string_view kWhere = "formats.parse_gptq_config";
 
-const json* find(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-std::int64_t integer(const json& config, const char* key, std::string_view subject) {
-  const json* value = find(config, key);
-  if (value == nullptr || !value->is_number_integer()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ",
-         value == nullptr ? "missing" : value->dump(), "; expected an integer");
-  }
-  return value->get<std::int64_t>();
-}
-
-bool flag(const json& config, const char* key, std::string_view subject) {
-  const json* value = find(config, key);
-  if (value == nullptr) return false;
-  if (!value->is_boolean()) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(),
-         "; expected true or false");
-  }
-  return value->get<bool>();
-}
-
-std::string text(const json& config, const char* key, std::string_view subject) {
-  const json* value = find(config, key);
-  if (value == nullptr) return {};
-  if (!value->is_string())
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": quantization ", key, " is ", value->dump(),
-         "; expected a name");
-  return value->get<std::string>();
-}
-
-GptqZeros zeros_of(const json& config, std::string_view subject) {
-  std::string format = text(config, "checkpoint_format", subject);
-  if (format.empty()) format = text(config, "format", subject);
+GptqZeros zeros_of(const ConfigFields& config) {
+  const std::string_view subject = config.subject();
+  std::string format = config.text("checkpoint_format");
+  if (format.empty()) format = config.text("format");
   if (format == "gptq_v2") return GptqZeros::kV2;
   if (format == "gptq") return GptqZeros::kV1;
   if (format.empty()) {
@@ -60,78 +29,89 @@ GptqZeros zeros_of(const json& config, std::string_view subject) {
 
 }  // namespace
 
-nlohmann::ordered_json gptq_quantization_config(const quant::AffineSpec& spec, int head_bits) {
+ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
+  ordered_json dynamic = nullptr;
+  for (const auto& [linear, spec] : config.others) {
+    if (dynamic.is_null()) dynamic = ordered_json::object();
+    if (spec) {
+      dynamic["+:" + exact_expression(linear)] = {{"bits", spec->bits}, {"group_size", spec->group_size}};
+    } else {
+      dynamic["-:" + exact_expression(linear)] = ordered_json::object();
+    }
+  }
+  const char* format = config.zeros == GptqZeros::kV1 ? "gptq" : "gptq_v2";
   // Key by key what GPTQModel and transformers were seen to load; damp_percent and true_sequential are
   // required there and mean nothing here.
-  return {{"quant_method", "gptq"},
-          {"bits", spec.bits},
-          {"group_size", spec.group_size},
-          {"desc_act", false},
-          {"sym", false},
-          {"lm_head", false},
-          {"checkpoint_format", "gptq_v2"},
-          {"format", "gptq_v2"},
-          {"method", "gptq"},
-          {"pack_dtype", "int32"},
-          {"true_sequential", true},
-          {"damp_percent", 0.01},
-          {"static_groups", false},
-          {"dynamic", nullptr},
-          {"meta",
-           {{"quantizer", nlohmann::ordered_json::array({"crumb:0.1.0"})},
-            {"grid", quant::to_string(spec.grid)},
-            {"head_bits", head_bits}}}};
+  ordered_json out = {
+      {"quant_method", "gptq"},
+      {"bits", config.spec.bits},
+      {"group_size", config.spec.group_size},
+      {"desc_act", false},
+      {"sym", config.symmetric},
+      {"lm_head", false},
+      {"checkpoint_format", format},
+      {"format", format},
+      {"method", "gptq"},
+      {"pack_dtype", "int32"},
+      {"true_sequential", true},
+      {"damp_percent", 0.01},
+      {"static_groups", false},
+      {"dynamic", std::move(dynamic)},
+      {"meta",
+       {{"quantizer", ordered_json::array({"crumb:0.1.0"})}, {"grid", quant::to_string(config.spec.grid)}}}};
+  if (config.head_bits) out["meta"]["head_bits"] = *config.head_bits;
+  return out;
 }
 
-GptqConfig parse_gptq_config(const json& config, std::string_view subject) {
-  if (!config.is_object())
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": the quantization configuration is no JSON object");
-  const std::string method = text(config, "quant_method", subject);
+GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject) {
+  const ConfigFields config(json, kWhere, subject);
+  const std::string method = config.text("quant_method");
   if (!method.empty() && method != "gptq") {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": quant_method '", method,
-         "'; crumb reads gptq (v1, v2). Start from the float checkpoint");
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": quant_method '", method, "'; expected gptq (v1, v2)");
   }
   GptqConfig result;
-  const std::int64_t bits = integer(config, "bits", subject);
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": bits is ", bits, "; known are 2, 3, 4 and 8");
-  }
-  result.spec.bits = static_cast<int>(bits);
-  result.spec.group_size = integer(config, "group_size", subject);
-  if (result.spec.group_size != -1 && result.spec.group_size <= 0) {
-    fail(ErrorKind::kCorrupt, kWhere, subject, ": group_size is ", result.spec.group_size,
-         "; expected a positive number or -1");
-  }
+  result.spec = config.spec();
   // desc_act itself is harmless where g_idx is plain; unpack_gptq looks at every g_idx. Without one in the
   // file it cannot.
-  if (flag(config, "desc_act", subject)) {
-    fail(ErrorKind::kUnsupported, kWhere, subject,
-         ": desc_act is true (act-order); crumb reads groups of neighboring inputs only");
-  }
-  if (flag(config, "lm_head", subject))
+  const auto refuse_act_order = [&](const ConfigFields& fields) {
+    if (fields.flag("desc_act")) {
+      fail(ErrorKind::kUnsupported, kWhere, subject,
+           ": desc_act is true (act-order); crumb reads groups of neighboring inputs only");
+    }
+  };
+  refuse_act_order(config);
+  if (config.flag("lm_head"))
     fail(ErrorKind::kUnsupported, kWhere, subject, ": the head is quantized; crumb reads float heads only");
-  const json* dynamic = find(config, "dynamic");
-  if (dynamic != nullptr && !dynamic->empty()) {
-    fail(ErrorKind::kUnsupported, kWhere, subject,
-         ": 'dynamic' gives single layers their own bits; crumb reads one scheme for all linears");
-  }
-  const std::string pack_dtype = text(config, "pack_dtype", subject);
+  const std::string pack_dtype = config.text("pack_dtype");
   if (!pack_dtype.empty() && pack_dtype != "int32") {
     fail(ErrorKind::kUnsupported, kWhere, subject, ": pack_dtype '", pack_dtype, "'; crumb reads int32");
   }
-  const json* meta = find(config, "meta");
-  if (meta != nullptr && meta->is_object()) {
-    const std::string grid = text(*meta, "grid", subject);
+  if (const ordered_json* value = config.find("meta"); value != nullptr && value->is_object()) {
+    const ConfigFields meta(*value, kWhere, subject);
+    const std::string grid = meta.text("grid");
     if (!grid.empty()) result.spec.grid = quant::parse_grid(grid);
-    if (find(*meta, "head_bits") != nullptr) {
-      const std::int64_t head_bits = integer(*meta, "head_bits", subject);
+    if (meta.find("head_bits") != nullptr) {
+      const std::int64_t head_bits = meta.integer("head_bits");
       if (head_bits != 0 && head_bits != 4 && head_bits != 6 && head_bits != 8)
         fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.head_bits is ", head_bits,
              "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
   }
-  result.zeros = zeros_of(config, subject);
+  result.specs = LinearSpecs(result.spec);
+  if (const ordered_json* dynamic = config.object("dynamic")) {
+    for (const auto& [key, value] : dynamic->items()) {
+      if (key.starts_with("-:")) {
+        result.specs.add(LinearSpecs::Match::kBegin, key.substr(2), std::nullopt, subject);
+        continue;
+      }
+      const ConfigFields own(value, kWhere, subject);
+      refuse_act_order(own);
+      result.specs.add(LinearSpecs::Match::kBegin, key.starts_with("+:") ? key.substr(2) : key,
+                       own.spec_over(result.spec), subject);
+    }
+  }
+  result.zeros = zeros_of(config);
   return result;
 }
 

@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "formats/companions.h"
 #include "formats/gptq.h"
+#include "formats/json_member.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -150,16 +152,6 @@ std::int64_t packed_bytes(const model::PromisedTensor& weight, const quant::Affi
   return gptq_bytes(weight.shape[0], weight.shape[1], spec);
 }
 
-void write_companions(const Checkpoint& source, const fs::path& folder,
-                      const std::map<std::string, std::string>& texts) {
-  for (const auto& [name, text] : texts) io::write_text_atomically(folder / name, text);
-  for (const fs::path& file : source.companion_files()) {
-    if (texts.contains(file.filename().string())) continue;
-    const std::string text = io::read_text_file(file);
-    io::write_text_atomically(folder / file.filename(), text);
-  }
-}
-
 }  // namespace
 
 std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineSpec& spec) {
@@ -238,7 +230,8 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
   }
   report.shards = writer.finish();
   report.tensor_bytes = writer.total();
-  const nlohmann::ordered_json quantization = gptq_quantization_config(options.spec, options.head_bits);
+  const nlohmann::ordered_json quantization =
+      gptq_quantization_config({.spec = options.spec, .head_bits = options.head_bits, .others = {}});
   std::string indented = quantization.dump(2);
   for (std::size_t at = 0; (at = indented.find('\n', at)) != std::string::npos; at += 3)
     indented.replace(at, 1, "\n  ");

@@ -73,9 +73,4 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const std::filesystem::pa
 /// The bytes that write_hf_gptq will write as tensor data; for estimates before a run.
 std::int64_t hf_gptq_tensor_bytes(const Checkpoint& source, const quant::AffineSpec& spec);
 
-/// `json` (an object's text) with the top-level member `key` set to `value_json`, all other bytes kept:
-/// number spellings, order and white space of a config.json survive. Throws Corrupt when the text is no JSON
-/// object.
-std::string set_json_member(std::string_view json, std::string_view key, std::string_view value_json);
-
 }  // namespace crumb::formats

@@ -1,7 +1,8 @@
+#include "formats/json_member.h"
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "formats/hf_output.h"
 #include "io/json.h"
 
 namespace crumb::formats {
@@ -45,13 +46,17 @@ std::size_t skip_spaces(std::string_view text, std::size_t at) {
   return at;
 }
 
-}  // namespace
-
-std::string set_json_member(std::string_view text, std::string_view key, std::string_view value) {
+void check_object(std::string_view text) {
   if (!io::parse_json(text, "config.json").is_object()) {
     fail(ErrorKind::kCorrupt, "formats.json_member",
          "config.json: no JSON object; want the configuration of a model");
   }
+}
+
+}  // namespace
+
+std::string set_json_member(std::string_view text, std::string_view key, std::string_view value) {
+  check_object(text);
   std::string result(text);
   std::size_t at = skip_spaces(text, text.find('{') + 1), last = text.find('{') + 1;
   while (text[at] != '}') {
@@ -67,6 +72,28 @@ std::string set_json_member(std::string_view text, std::string_view key, std::st
   const bool empty = last == text.find('{') + 1;
   return result.insert(last, cat(empty ? "\n  " : ",\n  ", nlohmann::json(std::string(key)).dump(), ": ",
                                  value, empty ? "\n" : ""));
+}
+
+std::string erase_json_member(std::string_view text, std::string_view key) {
+  check_object(text);
+  std::string result(text);
+  std::size_t at = skip_spaces(text, text.find('{') + 1), last = text.find('{') + 1;
+  while (text[at] != '}') {
+    const std::size_t first = at, name_end = value_end(text, at);
+    const std::string name = nlohmann::json::parse(text.substr(at, name_end - at)).get<std::string>();
+    const std::size_t end = value_end(text, skip_spaces(text, skip_spaces(text, name_end) + 1));
+    at = skip_spaces(text, end);
+    const bool comma_follows = text[at] == ',';
+    if (comma_follows) at = skip_spaces(text, at + 1);
+    if (name == key) {
+      // The first member takes the comma behind it along, every other one the comma before it.
+      const bool is_first = last == text.find('{') + 1;
+      return is_first ? result.erase(first, (comma_follows ? at : end) - first)
+                      : result.erase(last, end - last);
+    }
+    last = end;
+  }
+  return result;
 }
 
 }  // namespace crumb::formats

@@ -94,8 +94,10 @@ void write_shard_index(const std::filesystem::path& folder,
                        const std::map<std::string, std::string>& file_of_tensor, std::uint64_t total_bytes);
 
 /// Writes model.safetensors, or shards of at most `shard_bytes` with model.safetensors.index.json, into
-/// `folder`.
-void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors,
-                               std::int64_t shard_bytes);
+/// `folder`. Returns the number of files. transformers refuses files whose metadata names no format.
+std::int64_t write_sharded_safetensors(const std::filesystem::path& folder,
+                                       std::vector<TensorToWrite> tensors, std::int64_t shard_bytes,
+                                       const std::map<std::string, std::string>& metadata = {
+                                           {"format", "pt"}});
 
 }  // namespace crumb::io

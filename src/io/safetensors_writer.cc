@@ -129,13 +129,12 @@ void write_shard_index(const std::filesystem::path& folder,
   writer.close();
 }
 
-void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<TensorToWrite> tensors,
-                               std::int64_t shard_bytes) {
+std::int64_t write_sharded_safetensors(const std::filesystem::path& folder,
+                                       std::vector<TensorToWrite> tensors, std::int64_t shard_bytes,
+                                       const std::map<std::string, std::string>& metadata) {
   if (shard_bytes <= 0)
     fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes is ", shard_bytes, "; expected a positive number");
   check_names(tensors);
-  const std::map<std::string, std::string> metadata{
-      {"format", "pt"}};  // transformers refuses files without it
   const auto limit = static_cast<std::uint64_t>(shard_bytes);
   std::vector<std::vector<TensorToWrite>> shards(1);
   std::uint64_t in_shard = 0, total = 0;
@@ -149,8 +148,10 @@ void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<
     total += bytes;
     shards.back().push_back(std::move(tensor));
   }
-  if (shards.size() == 1)
-    return write_safetensors(folder / "model.safetensors", std::move(shards[0]), metadata);
+  if (shards.size() == 1) {
+    write_safetensors(folder / "model.safetensors", std::move(shards[0]), metadata);
+    return 1;
+  }
   if (shards.size() > 99'999) {
     fail(ErrorKind::kInvalidArgument, kWhere, "shard_bytes ", shard_bytes, " makes ", shards.size(),
          " files; expected at most 99999");
@@ -162,6 +163,7 @@ void write_sharded_safetensors(const std::filesystem::path& folder, std::vector<
     write_safetensors(folder / name, std::move(shards[i]), metadata);
   }
   write_shard_index(folder, file_of_tensor, total);
+  return static_cast<std::int64_t>(shards.size());
 }
 
 }  // namespace crumb::io

@@ -55,20 +55,22 @@ void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int
   }
 }
 
-void pack_rows(const std::uint8_t* codes, std::int64_t n, std::int64_t k, int bits, std::uint32_t* words) {
-  const std::int64_t row_words = packed_words(k, bits, WordLayout::kDense);
+void pack_rows(const std::uint8_t* codes, std::int64_t n, std::int64_t k, int bits, std::uint32_t* words,
+               WordLayout layout) {
+  const std::int64_t row_words = packed_words(k, bits, layout);
   parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      pack_codes(codes + row * k, 1, k, bits, WordLayout::kDense, words + row * row_words, 1);
+      pack_codes(codes + row * k, 1, k, bits, layout, words + row * row_words, 1);
     }
   });
 }
 
-void unpack_rows(const std::uint32_t* words, std::int64_t n, std::int64_t k, int bits, std::uint8_t* codes) {
-  const std::int64_t row_words = packed_words(k, bits, WordLayout::kDense);
+void unpack_rows(const std::uint32_t* words, std::int64_t n, std::int64_t k, int bits, std::uint8_t* codes,
+                 WordLayout layout) {
+  const std::int64_t row_words = packed_words(k, bits, layout);
   parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      unpack_codes(words + row * row_words, 1, k, bits, WordLayout::kDense, codes + row * k, 1);
+      unpack_codes(words + row * row_words, 1, k, bits, layout, codes + row * k, 1);
     }
   });
 }

@@ -23,9 +23,10 @@ void pack_codes(const std::uint8_t* codes, std::int64_t stride, std::int64_t cou
 void unpack_codes(const std::uint32_t* words, std::int64_t word_stride, std::int64_t count, int bits,
                   WordLayout layout, std::uint8_t* codes, std::int64_t stride);
 
-/// Every row of codes [N, K] as its own dense stream, words [N, packed_words(K)]; and back. Parallel over
-/// rows.
-void pack_rows(const std::uint8_t* codes, std::int64_t n, std::int64_t k, int bits, std::uint32_t* words);
-void unpack_rows(const std::uint32_t* words, std::int64_t n, std::int64_t k, int bits, std::uint8_t* codes);
+/// Every row of codes [N, K] as its own words, words [N, packed_words(K)]; and back. Parallel over rows.
+void pack_rows(const std::uint8_t* codes, std::int64_t n, std::int64_t k, int bits, std::uint32_t* words,
+               WordLayout layout = WordLayout::kDense);
+void unpack_rows(const std::uint32_t* words, std::int64_t n, std::int64_t k, int bits, std::uint8_t* codes,
+                 WordLayout layout = WordLayout::kDense);
 
 }  // namespace crumb::quant

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
 #include "base/parallel_for.h"  // SerialLoops
 #include "quant/affine.h"
+#include "quant/restate.h"
 
 namespace crumb::runtime {
 namespace {
@@ -30,16 +33,27 @@ class Planner {
     add(std::move(s));
   }
 
-  void linear(const std::string& name) {
-    if (checkpoint_.has(name + ".weight")) {
-      stored_matrix(name + ".weight");
-      return;
+  /// Linears that read the same input share its rounded activations, which are cut at the ends of groups: all
+  /// of them get the largest group that divides each one's, and theirs are split.
+  void linears(std::int64_t block, std::initializer_list<LinearRole> roles) {
+    std::int64_t group = 0;
+    for (const LinearRole role : roles) {
+      const std::string name = model::linear_name(block, role);
+      const std::optional<quant::AffineSpec> spec =
+          checkpoint_.has(name + ".weight") ? checkpoint_.grid_of(name + ".weight") : packed_spec_of(name);
+      if (spec) group = std::gcd(group, spec->group_of(shape_of(name).k));
     }
-    const std::optional<quant::AffineSpec> spec = checkpoint_.packed_spec();
-    if (!spec)
-      fail(ErrorKind::kNotFound, "runtime.weights", name, ": neither floats nor codes in the checkpoint");
-    const auto [n, k] = shape_of(name);
-    lowbit(name, n, k, *spec);
+    for (const LinearRole role : roles) {
+      const std::string name = model::linear_name(block, role);
+      if (checkpoint_.has(name + ".weight")) {
+        stored_matrix(name + ".weight", group);
+      } else {
+        const auto [n, k] = shape_of(name);
+        quant::AffineSpec spec = packed_spec_of(name);
+        spec.group_size = group;
+        lowbit(name, n, k, spec);
+      }
+    }
   }
 
   /// Embedding and head.
@@ -64,10 +78,19 @@ class Planner {
     CRUMB_CHECK(false);
   }
 
-  /// As the checkpoint has it: codes where it holds codes of a grid, else floats.
-  void stored_matrix(const std::string& name) {
-    if (const std::optional<quant::AffineSpec> spec = checkpoint_.grid_of(name)) {
+  quant::AffineSpec packed_spec_of(const std::string& linear) const {
+    const std::optional<quant::AffineSpec> spec = checkpoint_.packed_spec_of(linear);
+    if (!spec)
+      fail(ErrorKind::kNotFound, "runtime.weights", linear, ": neither floats nor codes in the checkpoint");
+    return *spec;
+  }
+
+  /// As the checkpoint has it: codes where it holds codes of a grid, in groups of `group` if that is not 0,
+  /// else floats.
+  void stored_matrix(const std::string& name, std::int64_t group = 0) {
+    if (std::optional<quant::AffineSpec> spec = checkpoint_.grid_of(name)) {
       const std::vector<std::int64_t> shape = checkpoint_.shape(name);
+      if (group != 0) spec->group_size = group;
       lowbit(name, shape[0], shape[1], *spec);
     } else {
       dense(name);
@@ -109,15 +132,19 @@ quant::AffineSpec spec_of(const kernels::LowbitShape& shape) {
 void fill_section(const ImageSection& s, const formats::Checkpoint& checkpoint, std::byte* to) {
   if (s.kind == Kind::kLowbit) {
     std::optional<quant::QuantizedLinear> codes;
-    if (checkpoint.has(s.name) && checkpoint.grid_of(s.name) == spec_of(s.shape)) {
+    const auto same_codes = [&](const std::optional<quant::AffineSpec>& grid) {
+      return grid && grid->bits == s.shape.bits && grid->grid == s.shape.grid &&
+             grid->group_of(s.k) % s.shape.group_size == 0;
+    };
+    if (checkpoint.has(s.name) && same_codes(checkpoint.grid_of(s.name))) {
       codes = checkpoint.read_codes(s.name);
     } else if (checkpoint.has(s.name)) {
       codes = quantize_matrix(checkpoint.read_f32(s.name), s.n, s.k, spec_of(s.shape));
     } else {
       codes = checkpoint.read_packed(s.name);
       if (!codes) fail(ErrorKind::kNotFound, "runtime.weights", s.name, ": no codes in the checkpoint");
-      codes->spec.group_size = s.shape.group_size;  // K itself instead of -1
     }
+    codes = quant::split_groups(std::move(*codes), s.shape.group_size);
     kernels::pack_lowbit(*codes, s.shape, 0, s.shape.tiles(), to, s.name);
     return;
   }
@@ -166,23 +193,22 @@ ImagePlan plan_image(const formats::Checkpoint& checkpoint, const ImageOptions& 
   planner.outer_matrix(std::string(model::kEmbeddingName));
   for (std::int64_t block = 0; block < config.num_hidden_layers; ++block) {
     const std::string prefix = model::block_prefix(block);
-    const auto linear = [&](LinearRole role) { planner.linear(model::linear_name(block, role)); };
     const auto bias = [&](LinearRole role) {
       if (model::has_bias(config, role)) planner.floats(model::linear_name(block, role) + ".bias");
     };
     planner.floats(prefix + "input_layernorm.weight");
-    for (const LinearRole role : {LinearRole::kQ, LinearRole::kK, LinearRole::kV}) linear(role);
+    planner.linears(block, {LinearRole::kQ, LinearRole::kK, LinearRole::kV});
     for (const LinearRole role : {LinearRole::kQ, LinearRole::kK, LinearRole::kV}) bias(role);
     if (config.qk_norm) {
       planner.floats(prefix + "self_attn.q_norm.weight");
       planner.floats(prefix + "self_attn.k_norm.weight");
     }
-    linear(LinearRole::kO);
+    planner.linears(block, {LinearRole::kO});
     bias(LinearRole::kO);
     planner.floats(prefix + "post_attention_layernorm.weight");
-    for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) linear(role);
+    planner.linears(block, {LinearRole::kGate, LinearRole::kUp});
     for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) bias(role);
-    linear(LinearRole::kDown);
+    planner.linears(block, {LinearRole::kDown});
     bias(LinearRole::kDown);
   }
   planner.floats(std::string(model::kFinalNormName));

@@ -39,8 +39,8 @@ TEST(Program, PrintsItsVersion) {
 TEST(Program, HelpNamesEveryCommand) {
   const Ran ran = run_program({"--help"});
   EXPECT_EQ(ran.exit_code, 0);
-  for (const char* command :
-       {"quantize", "run", "chat", "eval", "generate", "inspect", "recipes", "bench", "roofline", "doctor"})
+  for (const char* command : {"quantize", "run", "chat", "eval", "generate", "inspect", "export", "import",
+                              "recipes", "bench", "roofline", "doctor"})
     EXPECT_THAT(ran.out, HasSubstr(command));
 }
 

@@ -127,8 +127,8 @@ TEST(GptqTensorsToWrite, ProducesTheBytesThatTheEstimatePromises) {
 
 TEST(GptqReader, ReadsBackItsOwnConfiguration) {
   const quant::AffineSpec spec{2, 64, quant::Grid::kSignedSym};
-  const GptqConfig config =
-      parse_gptq_config(nlohmann::json::parse(gptq_quantization_config(spec, 4).dump()), "config.json");
+  const GptqConfig config = parse_gptq_config(
+      gptq_quantization_config({.spec = spec, .head_bits = 4, .others = {}}), "config.json");
   EXPECT_EQ(config.spec.bits, 2);
   EXPECT_EQ(config.spec.group_size, 64);
   EXPECT_EQ(config.spec.grid, quant::Grid::kSignedSym);
@@ -137,25 +137,32 @@ TEST(GptqReader, ReadsBackItsOwnConfiguration) {
 }
 
 TEST(GptqReader, RejectsAmbiguousZeros) {
-  const nlohmann::json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}};
+  const nlohmann::ordered_json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}};
   test::expect_error(ErrorKind::kCorrupt, {"checkpoint_format", "gptq_v2"},
                      [&] { parse_gptq_config(config, "config.json"); });
 }
 
 TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
-  const nlohmann::json good =
-      nlohmann::json::parse(gptq_quantization_config({4, 32, quant::Grid::kAsym}, 8).dump());
-  const auto with = [&](const char* key, const nlohmann::json& value) {
-    nlohmann::json changed = good;
+  const nlohmann::ordered_json good =
+      gptq_quantization_config({.spec = {4, 32, quant::Grid::kAsym}, .head_bits = 8, .others = {}});
+  const auto with = [&](const char* key, const nlohmann::ordered_json& value) {
+    nlohmann::ordered_json changed = good;
     changed[key] = value;
     parse_gptq_config(changed, "config.json");
   };
   EXPECT_NO_THROW(with("bits", 4));
   test::expect_error(ErrorKind::kUnsupported, {"desc_act"}, [&] { with("desc_act", true); });
   test::expect_error(ErrorKind::kUnsupported, {"awq"}, [&] { with("quant_method", "awq"); });
-  test::expect_error(ErrorKind::kUnsupported, {"dynamic"}, [&] {
-    with("dynamic", {{"-:lm_head", nlohmann::json::object()}});
+  test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] {
+    with("dynamic", {{"+:.*", {{"bits", 5}}}});
   });
+  test::expect_error(ErrorKind::kUnsupported, {"desc_act"}, [&] {
+    with("dynamic", {{".*", {{"desc_act", true}}}});
+  });
+  test::expect_error(ErrorKind::kCorrupt, {"(down", "does not compile"}, [&] {
+    with("dynamic", {{"-:(down", nlohmann::ordered_json::object()}});
+  });
+  test::expect_error(ErrorKind::kCorrupt, {"dynamic"}, [&] { with("dynamic", 3); });
   test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] { with("bits", 5); });
   test::expect_error(ErrorKind::kUnsupported, {"head_bits", "5"}, [&] { with("meta", {{"head_bits", 5}}); });
   test::expect_error(ErrorKind::kCorrupt, {"group_size"}, [&] { with("group_size", 0); });

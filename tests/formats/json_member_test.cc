@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "formats/hf_output.h"
+#include "formats/json_member.h"
 #include "support/expect_error.h"
 
 namespace crumb::formats {

@@ -1,0 +1,15 @@
+// Files beside the weights that a copy of a model carries along.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "formats/checkpoint.h"
+
+namespace crumb::formats {
+
+/// `texts` by name, and the source's companion files that it does not name, verbatim.
+void write_companions(const Checkpoint& source, const std::filesystem::path& folder,
+                      const std::map<std::string, std::string>& texts);
+
+}  // namespace crumb::formats

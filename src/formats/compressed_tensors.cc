@@ -1,0 +1,65 @@
+#include "formats/compressed_tensors.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace crumb::formats {
+
+using quant::WordLayout;
+
+CompressedParts pack_compressed(const quant::QuantizedLinear& linear, bool symmetric) {
+  quant::check_quantized_linear(linear, "pack_compressed");
+  const int bits = linear.spec.bits;
+  const std::int64_t groups = linear.spec.groups(linear.k);
+  CompressedParts out{linear.n, linear.k, {}, linear.scales, {}};
+  out.packed.resize(
+      static_cast<std::size_t>(linear.n * quant::packed_words(linear.k, bits, WordLayout::kDense)));
+  quant::pack_rows(linear.codes.data(), linear.n, linear.k, bits, out.packed.data());
+  if (symmetric) {
+    const int half = 1 << (bits - 1);
+    const auto other = std::find_if(linear.zero_points.begin(), linear.zero_points.end(),
+                                    [&](std::uint8_t z) { return z != half; });
+    if (other != linear.zero_points.end())
+      fail(ErrorKind::kInvalidArgument, "formats.pack_compressed", "a zero point is ", int{*other},
+           "; symmetric weights have ", half, " everywhere");
+    return out;
+  }
+  out.zero_points.resize(
+      static_cast<std::size_t>(quant::packed_words(linear.n, bits, WordLayout::kDense) * groups));
+  for (std::int64_t j = 0; j < groups; ++j)
+    quant::pack_codes(linear.zero_points.data() + j, groups, linear.n, bits, WordLayout::kDense,
+                      out.zero_points.data() + j, groups);
+  return out;
+}
+
+quant::QuantizedLinear unpack_compressed(const CompressedParts& parts, const quant::AffineSpec& spec,
+                                         WordLayout layout, WordLayout zero_layout, std::string_view name) {
+  const std::int64_t n = parts.n, k = parts.k;
+  quant::check_spec(spec, k, name);
+  const std::int64_t groups = spec.groups(k);
+  const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
+    if (found != static_cast<std::size_t>(expected))
+      fail(ErrorKind::kCorrupt, "formats.unpack_compressed", name, ": ", part, " has ", found,
+           " elements; expected ", expected, " for [", n, ", ", k, "] at ", quant::scheme_name(spec),
+           "; do num_bits and group_size of the configuration belong to this file?");
+  };
+  check_size("weight_packed", parts.packed.size(), n * quant::packed_words(k, spec.bits, layout));
+  check_size("weight_scale", parts.scales.size(), n * groups);
+  quant::QuantizedLinear out{
+      n, k, spec, std::vector<std::uint8_t>(static_cast<std::size_t>(n * k)), parts.scales, {}};
+  quant::unpack_rows(parts.packed.data(), n, k, spec.bits, out.codes.data(), layout);
+  out.zero_points.assign(static_cast<std::size_t>(n * groups),
+                         static_cast<std::uint8_t>(1 << (spec.bits - 1)));
+  if (!parts.zero_points.empty()) {
+    check_size("weight_zero_point", parts.zero_points.size(),
+               quant::packed_words(n, spec.bits, zero_layout) * groups);
+    for (std::int64_t j = 0; j < groups; ++j)
+      quant::unpack_codes(parts.zero_points.data() + j, groups, n, spec.bits, zero_layout,
+                          out.zero_points.data() + j, groups);
+  }
+  quant::check_quantized_linear(out, name);
+  return out;
+}
+
+}  // namespace crumb::formats

@@ -1,0 +1,74 @@
+// What a checkpoint can become in other people's formats, and how it gets there. docs/formats/support.md.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "io/gguf.h"
+
+namespace crumb::formats {
+
+struct ExportOptions {
+  /// Upper limit of one shard's tensor data (formats of one file ignore it), and of the writer's memory
+  /// beside one tensor.
+  std::int64_t shard_bytes = 5'000'000'000;
+  /// Store a linear that does not fit without loss at the nearest that the format can hold. Otherwise it is
+  /// refused.
+  bool requantize = false;
+  /// Metadata of the tokenizer, for formats that carry it inside (GGUF); made by the data room.
+  std::vector<std::pair<std::string, io::GgufValue>> tokenizer;
+  /// Companion files by name in place of the source's, for sources that have none (a GGUF file's
+  /// tokenizer.json).
+  std::map<std::string, std::string> texts;
+  /// Called after each tensor with what was written and what there is; may be empty.
+  std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)> progress;
+};
+
+/// What becomes of one linear.
+struct LinearFit {
+  std::string linear;     // "model.layers.3.mlp.down_proj"
+  std::string stored_as;  // the format's own name: "Q2_0", "4 bits"; empty where nothing fits
+  bool lossless = false;  // codes times scales are kept exactly
+  std::string reason;     // why not, with figures; empty when lossless
+};
+
+struct ExportReport {
+  std::int64_t tensor_bytes = 0, file_bytes = 0, shards = 0;
+  /// Linears stored with loss (requantize), each with the relative error ||w_hat - w'|| / ||w_hat||.
+  std::vector<std::pair<LinearFit, double>> lossy;
+};
+
+/// One format. Stateless.
+class Exporter {
+ public:
+  virtual ~Exporter() = default;
+  /// As `crumb export --to` spells it.
+  virtual std::string_view name() const = 0;
+  /// Who loads it, for lists: "GPTQModel, transformers".
+  virtual std::string_view clients() const = 0;
+  /// What whoever loads the result must know; empty for most.
+  virtual std::string_view note() const { return {}; }
+  virtual bool writes_directory() const = 0;
+  /// Every block linear of the source, in order; reads zero points, and codes where it must.
+  virtual std::vector<LinearFit> fits(const Checkpoint& source) const = 0;
+  /// Writes into the existing, empty `output` (a directory), or to the file `output`; the caller owns the
+  /// atomic name and commits it. Memory: one tensor, and the shard being filled. Throws Unsupported, naming
+  /// the linears and the cause, when something does not fit and requantize is off, before anything is
+  /// written.
+  virtual ExportReport write(const Checkpoint& source, const std::filesystem::path& output,
+                             const ExportOptions& options) const = 0;
+};
+
+/// In the order of lists.
+std::span<const Exporter* const> exporters();
+/// Throws InvalidArgument naming the known ones.
+const Exporter& find_exporter(std::string_view name);
+
+}  // namespace crumb::formats
