@@ -80,6 +80,28 @@ class Model:
             sys.exit("llama_decode failed")
         self._sync(self.context)
 
+    def all_logits(self, ids):
+        """Logits [len(ids), vocabulary] f32 of a window by itself; row i speaks of token i + 1."""
+        import numpy as np
+        self.clear()
+        batch = function("llama_batch_init", Batch, C.c_int32, C.c_int32, C.c_int32)(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = token, i, 1, 0, 1
+        if self._decode(self.context, batch) != 0:
+            sys.exit("llama_decode failed")
+        row = function("llama_get_logits_ith", C.POINTER(C.c_float), P, C.c_int32)
+        out = np.stack([np.ctypeslib.as_array(row(self.context, i), (self.vocabulary,)).copy() for i in range(len(ids))])
+        function("llama_batch_free", None, Batch)(batch)
+        return out
+
+    def tokenize(self, text, add_special=False, parse_special=True):
+        data = text.encode()
+        out = (C.c_int32 * (len(data) + 8))()
+        call = function("llama_tokenize", C.c_int32, P, C.c_char_p, C.c_int32, C.POINTER(C.c_int32), C.c_int32, C.c_bool, C.c_bool)
+        vocab = function("llama_model_get_vocab", P, P)(self.model)
+        return list(out[:call(vocab, data, len(data), out, len(out), add_special, parse_special)])
+
     def finite(self):
         logits = function("llama_get_logits_ith", C.POINTER(C.c_float), P, C.c_int32)(self.context, -1)
         return all(abs(logits[i]) < 1e30 for i in range(self.vocabulary))

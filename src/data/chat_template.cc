@@ -34,19 +34,27 @@ std::string configured_template(const nlohmann::json& config, const std::string&
        "; want a text; get the file again");
 }
 
+std::string subject_of(const std::filesystem::path& model) {
+  return (std::filesystem::is_directory(model) ? model / "tokenizer_config.json" : model).string();
+}
+
 }  // namespace
+
+std::string find_chat_template_text(const std::filesystem::path& model, const Tokenizer& tokenizer) {
+  const std::filesystem::path file = model / "chat_template.jinja";
+  if (std::filesystem::is_directory(model) && std::filesystem::exists(file)) return io::read_text_file(file);
+  const std::string subject = subject_of(model);
+  return configured_template(io::parse_json(tokenizer.to_tokenizer_config_json(), subject), subject);
+}
 
 std::optional<ChatTemplate> ChatTemplate::find(const std::filesystem::path& model,
                                                const Tokenizer& tokenizer) {
-  const bool folder = std::filesystem::is_directory(model);
-  const std::filesystem::path file = model / "chat_template.jinja";
-  if (folder && std::filesystem::exists(file))
-    return ChatTemplate(io::read_text_file(file), file.string(), tokenizer);
-  const std::string subject = (folder ? model / "tokenizer_config.json" : model).string();
-  std::string text =
-      configured_template(io::parse_json(tokenizer.to_tokenizer_config_json(), subject), subject);
+  std::string text = find_chat_template_text(model, tokenizer);
   if (text.empty()) return std::nullopt;
-  return ChatTemplate(std::move(text), subject + " (chat_template)", tokenizer);
+  const std::filesystem::path file = model / "chat_template.jinja";
+  const bool own_file = std::filesystem::is_directory(model) && std::filesystem::exists(file);
+  return ChatTemplate(std::move(text), own_file ? file.string() : subject_of(model) + " (chat_template)",
+                      tokenizer);
 }
 
 ChatTemplate::ChatTemplate(std::string text, std::string_view subject, const Tokenizer& tokenizer)

@@ -19,6 +19,9 @@ struct ChatMessage {
   std::string content;  // UTF-8
 };
 
+/// The text that ChatTemplate::find takes, not parsed; "" where there is none.
+std::string find_chat_template_text(const std::filesystem::path& model, const Tokenizer& tokenizer);
+
 class ChatTemplate {
  public:
   /// Of a model directory (chat_template.jinja, else "chat_template" of tokenizer_config.json: a text, or a

@@ -1,6 +1,7 @@
 #include "data/pre_tokenizer_names.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "base/error.h"
@@ -73,24 +74,11 @@ constexpr Name kNames[] = {
     {"", Rule::kDefault},
 };
 
-}  // namespace
-
-NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view subject) {
-  const auto found = std::find_if(std::begin(kNames), std::end(kNames),
-                                  [&](const Name& known) { return known.name == name; });
-  if (found == std::end(kNames)) {
-    std::vector<std::string> known;
-    for (const Name& item : kNames) {
-      if (!item.name.empty()) known.emplace_back(item.name);
-    }
-    fail(ErrorKind::kUnsupported, "data.gguf_tokenizer", subject, ": tokenizer.ggml.pre is '", name,
-         "'; crumb has ", join(known, ", "),
-         "; use the Hugging Face directory of this model (its tokenizer.json says the rule itself)");
-  }
+NamedPreTokenizer pre_tokenizer_of(Rule rule) {
   NamedPreTokenizer out;
   out.normalizer = "null";
   const std::string gpt2(kByteLevelGpt2), bytes(kByteLevelOnly);
-  switch (found->rule) {
+  switch (rule) {
     case Rule::kGpt2:
       out.pre_tokenizer = gpt2;
       break;
@@ -100,8 +88,8 @@ NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view su
     case Rule::kLlama3:
     case Rule::kLlama3Merging:
       out.pre_tokenizer = sequence({split(kLlama3), bytes});
-      out.ignore_merges = found->rule == Rule::kLlama3;
-      out.add_bos = found->rule == Rule::kLlama3;
+      out.ignore_merges = rule == Rule::kLlama3;
+      out.add_bos = rule == Rule::kLlama3;
       break;
     case Rule::kQwen2:
       // The original normalizes to NFC; llama.cpp does not. The original is what the model was trained with.
@@ -118,14 +106,69 @@ NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view su
           sequence({split(R"([\p{P}\$\+<=>\^~\|`]+)"), split(kGpt2), split("[0-9][0-9][0-9]"), bytes});
       break;
     case Rule::kDefault:
-      log::warn(
-          "[data.gguf_tokenizer] ", subject, ": tokenizer.ggml.pre is '", name,
-          "', so the file does not say how to split text; token ids may differ from the original model's");
       out.pre_tokenizer = sequence({split(R"([\p{P}\$\+<=>\^~\|]+)"), split(kGpt2), split(R"(\p{N}+)"),
                                     split("[0-9][0-9][0-9]"), bytes});
       break;
   }
   return out;
+}
+
+/// Steps one after the other, with the fields that change ids, absent ones at their defaults.
+void add_steps(const nlohmann::json& step, std::vector<nlohmann::json>& out) {
+  const std::string type = step.is_object() ? step.value("type", "") : "";
+  if (type == "Sequence") {
+    for (const nlohmann::json& inner : step.value("pretokenizers", nlohmann::json::array()))
+      add_steps(inner, out);
+  } else if (type == "ByteLevel") {
+    out.push_back({{"type", type},
+                   {"add_prefix_space", step.value("add_prefix_space", true)},
+                   {"use_regex", step.value("use_regex", true)}});
+  } else if (type == "Digits") {
+    out.push_back({{"type", type}, {"individual_digits", step.value("individual_digits", false)}});
+  } else if (type == "Split") {
+    out.push_back({{"type", type},
+                   {"pattern", step.value("pattern", nlohmann::json())},
+                   {"behavior", step.value("behavior", "")},
+                   {"invert", step.value("invert", false)}});
+  } else {
+    out.push_back(step);
+  }
+}
+
+}  // namespace
+
+NamedPreTokenizer named_pre_tokenizer(std::string_view name, std::string_view subject) {
+  const auto found = std::find_if(std::begin(kNames), std::end(kNames),
+                                  [&](const Name& known) { return known.name == name; });
+  if (found == std::end(kNames)) {
+    std::vector<std::string> known;
+    for (const Name& item : kNames) {
+      if (!item.name.empty()) known.emplace_back(item.name);
+    }
+    fail(ErrorKind::kUnsupported, "data.gguf_tokenizer", subject, ": tokenizer.ggml.pre is '", name,
+         "'; crumb has ", join(known, ", "),
+         "; use the Hugging Face directory of this model (its tokenizer.json says the rule itself)");
+  }
+  if (found->rule == Rule::kDefault) {
+    log::warn(
+        "[data.gguf_tokenizer] ", subject, ": tokenizer.ggml.pre is '", name,
+        "', so the file does not say how to split text; token ids may differ from the original model's");
+  }
+  return pre_tokenizer_of(found->rule);
+}
+
+std::optional<std::string_view> find_pre_tokenizer_name(const nlohmann::json& pre_tokenizer,
+                                                        bool ignore_merges) {
+  std::vector<nlohmann::json> wanted;
+  add_steps(pre_tokenizer, wanted);
+  for (const Name& name : kNames) {
+    if (name.name.empty()) continue;
+    const NamedPreTokenizer known = pre_tokenizer_of(name.rule);
+    std::vector<nlohmann::json> steps;
+    add_steps(nlohmann::json::parse(known.pre_tokenizer), steps);
+    if (known.ignore_merges == ignore_merges && steps == wanted) return name.name;
+  }
+  return std::nullopt;
 }
 
 }  // namespace crumb::data

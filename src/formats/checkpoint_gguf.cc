@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
+#include "formats/gguf_rows.h"
 #include "formats/gguf_types.h"
 #include "io/gguf.h"
 #include "io/json.h"
@@ -19,20 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kWhere = "formats.checkpoint";
-
-// llama.cpp stores rows 2i and 2i + 1 of a head where Hugging Face has i and i + D/2; this takes the rows
-// back. x [heads * D, K] in place.
-template <class T>
-void unpermute_rows(std::vector<T>& x, std::int64_t heads, std::int64_t head_dim, std::int64_t k) {
-  const std::vector<T> stored = x;
-  for (std::int64_t head = 0; head < heads; ++head) {
-    for (std::int64_t i = 0; i < head_dim; ++i) {
-      const std::int64_t from = head * head_dim + i,
-                         to = head * head_dim + (i % 2 == 0 ? i / 2 : head_dim / 2 + i / 2);
-      std::copy_n(stored.begin() + from * k, k, x.begin() + to * k);
-    }
-  }
-}
 
 class GgufCheckpoint final : public Checkpoint {
  public:
@@ -45,7 +32,8 @@ class GgufCheckpoint final : public Checkpoint {
     for (const io::GgufTensor& tensor : file_.tensors()) {
       const std::int64_t bytes = gguf_tensor_bytes(tensor);
       bytes_ += bytes;
-      types[find_gguf_type(tensor.type)->name] += bytes;
+      // Of the blocks: in small models the embedding, in a type of its own, is most of the file.
+      types[find_gguf_type(tensor.type)->name] += tensor.name.starts_with("blk.") ? bytes : 0;
       if (std::string name = model::hf_name_from_gguf(tensor.name); !name.empty()) {
         names_[std::move(name)] = &tensor;
       } else if (tensor.name != "rope_freqs.weight" && !tensor.name.ends_with("attn_rot_embd.weight")) {
@@ -87,7 +75,7 @@ class GgufCheckpoint final : public Checkpoint {
     dequantize_gguf(*find_gguf_type(tensor.type),
                     file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), values);
     if (const std::int64_t heads = permuted_heads(name); heads > 0)  // a bias is a column
-      unpermute_rows(values, heads, config_.head_dim, tensor.dims.size() == 2 ? tensor.dims[0] : 1);
+      from_gguf_rows(values, heads, config_.head_dim, tensor.dims.size() == 2 ? tensor.dims[0] : 1);
     check_finite(values, path().string(), name);
     return values;
   }
@@ -105,8 +93,8 @@ class GgufCheckpoint final : public Checkpoint {
         read_gguf_codes(*find_gguf_type(tensor.type),
                         file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor))), n, k);
     if (const std::int64_t heads = permuted_heads(name); heads > 0) {  // zero points are all the same
-      unpermute_rows(linear.codes, heads, config_.head_dim, k);
-      unpermute_rows(linear.scales, heads, config_.head_dim, linear.spec.groups(k));
+      from_gguf_rows(linear.codes, heads, config_.head_dim, k);
+      from_gguf_rows(linear.scales, heads, config_.head_dim, linear.spec.groups(k));
     }
     check_finite(linear.scales, path().string(), name);
     return linear;

@@ -20,8 +20,11 @@ struct ExportOptions {
   /// beside one tensor.
   std::int64_t shard_bytes = 5'000'000'000;
   /// Store a linear that does not fit without loss at the nearest that the format can hold. Otherwise it is
-  /// refused.
+  /// refused. In formats of many types (GGUF) also where the nearest is smaller than the one without loss.
   bool requantize = false;
+  /// Embedding and head where a format quantizes them or chooses their dtype; empty: the format's own choice.
+  /// GGUF: "Q8_0", "F16", "BF16", "F32".
+  std::string head_type;
   /// Metadata of the tokenizer, for formats that carry it inside (GGUF); made by the data room.
   std::vector<std::pair<std::string, io::GgufValue>> tokenizer;
   /// Companion files by name in place of the source's, for sources that have none (a GGUF file's
@@ -36,7 +39,7 @@ struct LinearFit {
   std::string linear;     // "model.layers.3.mlp.down_proj"
   std::string stored_as;  // the format's own name: "Q2_0", "4 bits"; empty where nothing fits
   bool lossless = false;  // codes times scales are kept exactly
-  std::string reason;     // why not, with figures; empty when lossless
+  std::string reason;     // why not, or why in no smaller type, with figures
 };
 
 struct ExportReport {

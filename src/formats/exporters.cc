@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "formats/export/faces.h"
 #include "formats/exporter.h"
+#include "formats/gguf_export.h"
 
 namespace crumb::formats {
 
@@ -13,6 +14,7 @@ std::span<const Exporter* const> exporters() {
                                                &compressed_tensors_asym_exporter(),
                                                &awq_exporter(),
                                                &mlx_exporter(),
+                                               &gguf_exporter(),
                                                &hf_exporter(DType::kF32),
                                                &hf_exporter(DType::kF16),
                                                &hf_exporter(DType::kBF16)};

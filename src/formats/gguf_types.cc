@@ -235,6 +235,13 @@ const GgufType* find_gguf_type(std::uint32_t id) {
   return nullptr;
 }
 
+const GgufType* find_gguf_type(std::string_view name) {
+  for (const GgufType& type : kTypes) {
+    if (type.name == name) return &type;
+  }
+  return nullptr;
+}
+
 std::int64_t gguf_tensor_bytes(const GgufType& type, std::int64_t row_elements, std::int64_t rows) {
   constexpr std::string_view kWhere = "formats.gguf_tensor_bytes";
   if (row_elements < 0 || rows < 0 || row_elements % type.block_elements != 0) {

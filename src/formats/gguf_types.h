@@ -26,6 +26,7 @@ struct GgufType {
 
 /// F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K … Q6_K, Q2_0. nullptr when unknown.
 const GgufType* find_gguf_type(std::uint32_t id);
+const GgufType* find_gguf_type(std::string_view name);
 
 /// The grid of Q2_0, Q4_0 and Q8_0, whose weights are (code - zero point) times a binary16 scale:
 /// signed-symmetric in groups of 32 (Q2_0's blocks of 64 are two groups with one scale). nullopt for every

@@ -15,10 +15,11 @@
 
 namespace crumb::io {
 
-/// A metadata value. Unsigned integers of any width are kept as u64, signed ones as i64, floats as double. Arrays have one element
-/// type: integers of any kind and bools are kept as i64 (a u64 element above 2^63 - 1 is refused).
-using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string, std::vector<std::int64_t>,
-                               std::vector<double>, std::vector<std::string>>;
+/// A metadata value. Unsigned integers of any width are kept as u64, signed ones as i64, floats as double.
+/// Arrays have one element type: integers of any kind and bools are kept as i64 (a u64 element above 2^63 - 1
+/// is refused).
+using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string,
+                               std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
 
 struct GgufTensor {
   std::string name;
@@ -27,10 +28,11 @@ struct GgufTensor {
   std::uint64_t offset = 0;        // from the start of the data
 };
 
-/// One file, versions 2 and 3, little-endian. Validated when opened, throwing Corrupt with file and place: counts and lengths against the
-/// file's size before anything is allocated, duplicate keys and names, dims (1 to 4, positive, product within 63 bits), alignment, offsets
-/// in order. Tensor sizes depend on the types, which this container does not know: check_extents() and bytes() check them.
-/// Throws Unsupported for version 1, versions above 3 and big-endian files.
+/// One file, versions 2 and 3, little-endian. Validated when opened, throwing Corrupt with file and place:
+/// counts and lengths against the file's size before anything is allocated, duplicate keys and names, dims (1
+/// to 4, positive, product within 63 bits), alignment, offsets in order. Tensor sizes depend on the types,
+/// which this container does not know: check_extents() and bytes() check them. Throws Unsupported for version
+/// 1, versions above 3 and big-endian files.
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);
@@ -41,8 +43,9 @@ class GgufFile {
   const GgufTensor* find(std::string_view name) const;
   std::uint32_t version() const { return version_; }
   std::uint64_t alignment() const { return alignment_; }
-  /// Checks that the tensors lie back to back: each offset is the sum of the padded sizes before it, nothing passes the end of the file and
-  /// nothing follows the last one's padding. `tensor_bytes` gives a tensor's size and may throw for a type that it does not know.
+  /// Checks that the tensors lie back to back: each offset is the sum of the padded sizes before it, nothing
+  /// passes the end of the file and nothing follows the last one's padding. `tensor_bytes` gives a tensor's
+  /// size and may throw for a type that it does not know.
   void check_extents(const std::function<std::uint64_t(const GgufTensor&)>& tensor_bytes) const;
   /// The first `size` bytes of the tensor; throws Corrupt when they pass the end of the file.
   std::span<const std::byte> bytes(const GgufTensor& tensor, std::uint64_t size) const;
@@ -69,17 +72,34 @@ class GgufFile {
   std::map<std::string, std::size_t, std::less<>> index_;
 };
 
+/// A tensor to be written. `produce` is called once, when its turn comes, and must give `size` bytes.
 struct GgufTensorToWrite {
+  GgufTensorToWrite(std::string name, std::vector<std::int64_t> dims, std::uint32_t type, std::uint64_t size,
+                    std::function<std::vector<std::byte>()> produce);
+  /// Of bytes that exist already.
+  GgufTensorToWrite(std::string name, std::vector<std::int64_t> dims, std::uint32_t type,
+                    std::vector<std::byte> bytes);
+
   std::string name;
   std::vector<std::int64_t> dims;  // dims[0] is K
   std::uint32_t type;
-  std::vector<std::byte> bytes;
+  std::uint64_t size;  // bytes
+  std::function<std::vector<std::byte>()> produce;
 };
 
-/// Writes a GGUF v3 file; not atomic by itself. Keys and tensors keep their order. A value is stored in the type that clients expect:
-/// u64 as u32 and i64 as i32 where the number fits, double as f32 (rounded), arrays of i64 as i32 where all fit.
-/// general.alignment is honored when given. Throws Io; InvalidArgument for duplicate or overlong names and bad dims.
-void write_gguf(const std::filesystem::path& path, const std::vector<std::pair<std::string, GgufValue>>& metadata,
-                const std::vector<GgufTensorToWrite>& tensors);
+/// Writes a GGUF v3 file; not atomic by itself. Keys and tensors keep their order, so the file depends on
+/// nothing else. A value is stored in the type that clients expect: u64 as u32 and i64 as i32 where the
+/// number fits, double as f32 (rounded), arrays of i64 as i32 where all fit. general.alignment is honored
+/// when given.
+///
+/// progress: called after each tensor with the bytes of tensors written and of all tensors; may be empty.
+///
+/// Memory: the header and one tensor. Throws InvalidArgument for duplicate or overlong names, bad dims and a
+/// tensor that produces another size; Io, also when the disk has too little room (checked before the first
+/// byte).
+void write_gguf(const std::filesystem::path& path,
+                const std::vector<std::pair<std::string, GgufValue>>& metadata,
+                std::vector<GgufTensorToWrite> tensors,
+                const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 
 }  // namespace crumb::io

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "io/atomic_output.h"
 #include "io/file_writer.h"
 #include "io/gguf.h"
 
@@ -14,6 +15,8 @@ namespace {
 constexpr std::string_view kWhere = "io.write_gguf";
 constexpr std::uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kU64 = 10,
                         kI64 = 11;
+/// Of one tensor and of all; leaves room for padding in 63 bits.
+constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
 
 class Buffer {
  public:
@@ -103,9 +106,9 @@ void check_tensor(const GgufTensorToWrite& tensor) {
   bool good = !tensor.dims.empty() && tensor.dims.size() <= 4;
   for (const std::int64_t dim : tensor.dims)
     good = good && dim > 0 && !__builtin_mul_overflow(elements, dim, &elements);
-  if (!good || tensor.bytes.empty()) {
+  if (!good || tensor.size == 0 || tensor.size > kMostBytes) {
     fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': dims ", shape_string(tensor.dims),
-         " and ", tensor.bytes.size(), " bytes; expected 1 to 4 positive sizes and their bytes");
+         " and ", tensor.size, " bytes; expected 1 to 4 positive sizes and their bytes");
   }
   if (tensor.name.empty() || tensor.name.size() > 63) {
     fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': its name has ", tensor.name.size(),
@@ -115,9 +118,24 @@ void check_tensor(const GgufTensorToWrite& tensor) {
 
 }  // namespace
 
+GgufTensorToWrite::GgufTensorToWrite(std::string name_, std::vector<std::int64_t> dims_, std::uint32_t type_,
+                                     std::uint64_t size_, std::function<std::vector<std::byte>()> produce_)
+    : name(std::move(name_)),
+      dims(std::move(dims_)),
+      type(type_),
+      size(size_),
+      produce(std::move(produce_)) {}
+
+GgufTensorToWrite::GgufTensorToWrite(std::string name_, std::vector<std::int64_t> dims_, std::uint32_t type_,
+                                     std::vector<std::byte> bytes)
+    : GgufTensorToWrite(std::move(name_), std::move(dims_), type_, bytes.size(), {}) {
+  produce = [bytes = std::move(bytes)]() mutable { return std::move(bytes); };
+}
+
 void write_gguf(const std::filesystem::path& path,
                 const std::vector<std::pair<std::string, GgufValue>>& metadata,
-                const std::vector<GgufTensorToWrite>& tensors) {
+                std::vector<GgufTensorToWrite> tensors,
+                const std::function<void(std::int64_t, std::int64_t)>& progress) {
   Buffer header;
   header.put(std::uint32_t{0x46554747u});  // "GGUF"
   header.put(std::uint32_t{3});
@@ -142,7 +160,7 @@ void write_gguf(const std::filesystem::path& path,
     std::visit(PutValue{header}, value);
   }
   seen.clear();
-  std::uint64_t offset = 0;
+  std::uint64_t offset = 0, total = 0;
   for (const GgufTensorToWrite& tensor : tensors) {
     check_tensor(tensor);
     if (!seen.insert(tensor.name).second) {
@@ -153,16 +171,29 @@ void write_gguf(const std::filesystem::path& path,
     for (const std::int64_t dim : tensor.dims) header.put(dim);
     header.put(tensor.type);
     header.put(offset);
-    offset += (tensor.bytes.size() + alignment - 1) / alignment * alignment;
+    offset += (tensor.size + alignment - 1) / alignment * alignment;
+    total += tensor.size;
+    if (offset > kMostBytes)
+      fail(ErrorKind::kInvalidArgument, kWhere, "tensor '", tensor.name, "': the tensors pass 2^62 bytes");
   }
   header.pad(alignment);
+  check_free_space(path, static_cast<std::int64_t>(header.bytes().size() + offset));
 
   FileWriter writer(path);
   writer.write(header.bytes());
-  for (const GgufTensorToWrite& tensor : tensors) {
-    writer.write(tensor.bytes);
-    const std::vector<std::byte> padding((alignment - tensor.bytes.size() % alignment) % alignment);
+  std::uint64_t done = 0;
+  for (GgufTensorToWrite& tensor : tensors) {
+    const std::vector<std::byte> bytes = tensor.produce();
+    if (bytes.size() != tensor.size) {
+      fail(ErrorKind::kInvalidArgument, kWhere, path.string(), ": tensor '", tensor.name, "': produced ",
+           bytes.size(), " bytes; expected ", tensor.size);
+    }
+    tensor.produce = nullptr;  // what it holds may be large
+    writer.write(bytes);
+    const std::vector<std::byte> padding((alignment - bytes.size() % alignment) % alignment);
     writer.write(padding);
+    done += tensor.size;
+    if (progress) progress(static_cast<std::int64_t>(done), static_cast<std::int64_t>(total));
   }
   writer.close();
 }

@@ -170,6 +170,44 @@ TEST(WriteGguf, ValuesAndTensorsComeBack) {
   }
 }
 
+TEST(WriteGguf, HoldsOneTensorAtATimeAndTellsProgress) {
+  const test::TempDir dir;
+  std::vector<std::string> events;
+  const auto tensor = [&](std::string name, std::size_t size) {
+    return GgufTensorToWrite(name, {static_cast<std::int64_t>(size / 4)}, 0, size, [&events, name, size] {
+      events.push_back(name);
+      return std::vector<std::byte>(size, std::byte{7});
+    });
+  };
+  write_gguf(dir / "f", {}, {tensor("a", 4), tensor("b", 40)}, [&](std::int64_t done, std::int64_t total) {
+    events.push_back(std::to_string(done) + "/" + std::to_string(total));
+  });
+  EXPECT_EQ(events, (std::vector<std::string>{"a", "4/44", "b", "44/44"}));
+  GgufTensorToWrite wrong = tensor("a", 4);
+  wrong.size = 8;
+  expect_error(ErrorKind::kInvalidArgument, {"'a'", "4 bytes", "8"},
+               [&] { write_gguf(dir / "g", {}, {wrong}); });
+}
+
+TEST(WriteGguf, SeesAFullDiskBeforeTheFirstByte) {
+  const test::TempDir dir;
+  const GgufTensorToWrite huge("a", {std::int64_t{1} << 56}, 0, std::uint64_t{1} << 58, [] {
+    ADD_FAILURE() << "produced";
+    return std::vector<std::byte>();
+  });
+  expect_error(ErrorKind::kIo, {"free"}, [&] { write_gguf(dir / "f", {}, {huge}); });
+  EXPECT_FALSE(std::filesystem::exists(dir / "f"));
+  const GgufTensorToWrite larger("a", {1}, 0, std::uint64_t{1} << 63,
+                                 [] { return std::vector<std::byte>(); });
+  expect_error(ErrorKind::kInvalidArgument, {"'a'"}, [&] { write_gguf(dir / "f", {}, {larger}); });
+  expect_error(ErrorKind::kInvalidArgument, {"2^62"}, [&] {
+    GgufTensorToWrite second = huge;
+    second.size = std::uint64_t{1} << 62;
+    second.name = "b";
+    write_gguf(dir / "f", {}, {huge, second});
+  });
+}
+
 TEST(WriteGguf, RefusesWhatReadersWouldRefuse) {
   const test::TempDir dir;
   const GgufTensorToWrite good{"a", {1}, 0, std::vector<std::byte>(4)};
