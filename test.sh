@@ -23,6 +23,8 @@ rm -f "$logs"/*.xml
 scripts/setup.sh "${setup[@]}"
 # The model and texts of the demo: without them the tests of its tokenizer are skipped, visibly.
 scripts/demo_data.sh || echo "test.sh: note: the demo model could not be had; its tests will be skipped" >&2
+# The programs that load exports and need no torch: without them the test of label "clients" is skipped, visibly.
+scripts/clients.sh llamacpp onnxruntime mlx || echo "test.sh: note: the light clients could not be had; their test will be skipped" >&2
 status=0
 # tests PRESET: builds and runs; a failure is kept, so that the other preset is tried too.
 tests() {

@@ -10,11 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.deps/clients/llamacpp
-if [ ! -f "$venv/ready" ]; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 numpy==2.4.6 >&2
-  touch "$venv/ready"
-fi
+scripts/clients.sh llamacpp
 if [ ! -x build/no-torch/crumb ]; then
   cmake --preset no-torch >/dev/null
   cmake --build --preset no-torch --target crumb >&2

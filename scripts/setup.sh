@@ -21,9 +21,9 @@ for argument in "$@"; do
 done
 [ "$(uname -m)" = x86_64 ] || [ "$torch" = 0 ] || die "this machine is $(uname -m); the pinned torch wheel is for x86_64; use --no-torch"
 
-packages=(g++ cmake ninja-build pkg-config python3 python3-pip ca-certificates libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
+packages=(g++ cmake ninja-build pkg-config python3 python3-pip python3-venv ca-certificates libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
   libsentencepiece-dev libonig-dev libutf8proc-dev libzstd-dev zlib1g-dev libssl-dev libcurl4-openssl-dev libgtest-dev libgmock-dev
-  libsimde-dev ccache)
+  libonnx-dev libprotobuf-dev libsimde-dev ccache)
 
 install_packages() {
   local missing=() package

@@ -9,12 +9,13 @@
 #include "data/text_source.h"
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
+#include "io/safetensors.h"
 
 namespace crumb::cli {
 namespace {
 
 struct EvalOptions {
-  std::string model, text, tokens, reference;
+  std::string model, text, tokens, reference, logits;
   std::int64_t context = 2048, windows = 0;
   bool context_given = false, json = false;
   ModelLoader load;
@@ -32,6 +33,25 @@ data::TokenWindows read_windows(const EvalOptions& options, const OpenedModel& l
                                   loaded.model->vocab_size(), options.context, options.windows);
 }
 
+/// The first window and the logits of its positions, as other programs' checks read them: tokens i32 [n],
+/// logits f32 [n, vocab].
+void write_logits(const std::string& path, model::LanguageModel& model,
+                  std::span<const std::int32_t> tokens) {
+  std::vector<float> logits;
+  logits.reserve(tokens.size() * static_cast<std::size_t>(model.vocab_size()));
+  model.forward(tokens, [&](std::int64_t, std::int64_t, std::span<const float> rows) {
+    logits.insert(logits.end(), rows.begin(), rows.end());
+  });
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  io::write_safetensors_atomically(path,
+                                   {{"tokens", DType::kI32, {n}, [&] { return io::bytes_of(tokens); }},
+                                    {"logits",
+                                     DType::kF32,
+                                     {n, model.vocab_size()},
+                                     [&] { return io::bytes_of(std::span<const float>(logits)); }}},
+                                   {});
+}
+
 int evaluate(EvalOptions& options) {
   const OpenedModel loaded = options.load.open(options.model);
   const data::TokenWindows windows = read_windows(options, loaded);
@@ -41,6 +61,7 @@ int evaluate(EvalOptions& options) {
     if (done == total || done % std::max<std::int64_t>(total / 10, 1) == 0)
       log::info("eval: window ", done, " of ", total);
   };
+  if (!options.logits.empty()) write_logits(options.logits, *loaded.model, windows.row(0));
   nlohmann::ordered_json out;
   if (options.reference.empty()) {
     out = eval::to_json(eval::perplexity(*loaded.model, windows, progress));
@@ -89,6 +110,8 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   command->add_option("--reference", options->reference, "compare with this model");
+  command->add_option("--logits", options->logits,
+                      "also write the first window's tokens and logits to this .safetensors file");
   options->load.add_options(*command);
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, context, &action] {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/grid_json.h"
+#include "data/gguf_tokenizer_writer.h"
 #include "data/tokenizer.h"
 #include "formats/export/faces.h"
 #include "formats/export_check.h"
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
 struct ExportFlags {
-  std::string model, to, output;
+  std::string model, to, output, head_type;
   std::uint64_t shard_bytes = 5'000'000'000;
   bool list = false, requantize = false, check = false, json = false;
 };
@@ -55,6 +56,18 @@ std::map<std::string, std::string> tokenizer_texts(const formats::Checkpoint& so
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kNotFound) throw;
     log::warn("[cli.export] ", source.path().string(), ": holds no tokenizer; the copy will have none");
+    return {};
+  }
+}
+
+/// The tokenizer as the metadata that GGUF files carry it in.
+std::vector<std::pair<std::string, io::GgufValue>> tokenizer_metadata(const formats::Checkpoint& source) {
+  try {
+    return data::gguf_tokenizer_metadata(source.path(), source.config().vocab_size);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kNotFound) throw;
+    log::warn("[cli.export] ", source.path().string(),
+              ": holds no tokenizer; the file will have none, and llama.cpp takes token ids only");
     return {};
   }
 }
@@ -92,7 +105,11 @@ ordered_json write(const ExportFlags& flags, const formats::Exporter& exporter, 
   options.shard_bytes = static_cast<std::int64_t>(flags.shard_bytes);
   options.requantize = flags.requantize;
   options.progress = progress_of(std::string(exporter.name()));
-  options.texts = tokenizer_texts(*source);
+  options.head_type = flags.head_type;
+  if (exporter.writes_directory())
+    options.texts = tokenizer_texts(*source);
+  else
+    options.tokenizer = tokenizer_metadata(*source);
   formats::ExportReport report;
   ordered_json check;
   if (exporter.writes_directory()) {
@@ -259,6 +276,10 @@ void add_export(CLI::App& app, Action& action) {
   command->add_option("--to", flags->to, "the format; --list shows them");
   command->add_option("-o,--output", flags->output,
                       "default: the model's name and the format, beside the model");
+  command
+      ->add_option("--head-type", flags->head_type,
+                   "GGUF: embedding and head as Q8_0, F16, BF16 or F32; default: Q8_0 where it fits")
+      ->check(CLI::IsMember({"Q8_0", "F16", "BF16", "F32"}));
   command->add_flag("--list", flags->list,
                     "what the model's grid can go to, with or without loss, and why not");
   add_common(*command, *flags);
@@ -271,7 +292,7 @@ void add_import(CLI::App& app, Action& action) {
       app.add_subcommand("import", "another program's quantized model as crumb's own directory");
   command
       ->add_option("model", flags->model,
-                   "GPTQ, auto-round, compressed-tensors, AWQ or MLX directory, or .gguf")
+                   "GPTQ, auto-round, compressed-tensors, AWQ, MLX or ONNX directory, or .gguf")
       ->required();
   command->add_option("-o,--output", flags->output, "the directory to write")->required();
   add_common(*command, *flags);

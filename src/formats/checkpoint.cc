@@ -92,7 +92,12 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
       fail(ErrorKind::kNotFound, kWhere, path.string(),
            ": neither config.json nor a .gguf file is in it; want a model's directory");
     }
-    checkpoint = gguf ? open_gguf(*gguf) : open_hf_directory(path);
+    if (gguf)
+      checkpoint = open_gguf(*gguf);
+    else if (!has_safetensors(path) && fs::exists(path / "model.onnx"))
+      checkpoint = open_onnx_directory(path);
+    else
+      checkpoint = open_hf_directory(path);
   } else if (path.extension() == ".gguf") {
     checkpoint = open_gguf(path);
   } else {

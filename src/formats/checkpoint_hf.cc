@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
+#include "formats/companions.h"
 #include "formats/packed_reader.h"
 #include "formats/tensor_table.h"
 #include "io/json.h"
@@ -15,22 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kWhere = "formats.checkpoint";
-
-// Files that a copy of the model carries along.
-constexpr std::string_view kCompanions[] = {"tokenizer.json",
-                                            "tokenizer_config.json",
-                                            "tokenizer.model",
-                                            "special_tokens_map.json",
-                                            "added_tokens.json",
-                                            "vocab.json",
-                                            "merges.txt",
-                                            "generation_config.json",
-                                            "chat_template.jinja",
-                                            "chat_template.json",
-                                            "LICENSE",
-                                            "LICENSE.txt",
-                                            "NOTICE",
-                                            "USE_POLICY.md"};
 
 class HfCheckpoint final : public Checkpoint {
  public:
@@ -123,13 +108,7 @@ class HfCheckpoint final : public Checkpoint {
     return shards == 1 ? what : cat(what, ", ", shards, " shards");
   }
 
-  std::vector<fs::path> companion_files() const override {
-    std::vector<fs::path> files;
-    for (const std::string_view name : kCompanions) {
-      if (fs::exists(path_ / name)) files.push_back(path_ / name);
-    }
-    return files;
-  }
+  std::vector<fs::path> companion_files() const override { return companions_in(path_); }
 
  private:
   static constexpr std::string_view kWeight = ".weight";

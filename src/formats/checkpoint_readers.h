@@ -8,6 +8,8 @@
 namespace crumb::formats {
 
 std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& folder);
+/// model.onnx with config.json beside it.
+std::unique_ptr<Checkpoint> open_onnx_directory(const std::filesystem::path& folder);
 std::unique_ptr<Checkpoint> open_gguf(const std::filesystem::path& file);
 
 /// Every tensor that the configuration promises is there with its shape, packed ones with the shapes of their

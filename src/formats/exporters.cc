@@ -3,6 +3,7 @@
 #include "formats/export/faces.h"
 #include "formats/exporter.h"
 #include "formats/gguf_export.h"
+#include "formats/onnx/onnx_export.h"
 
 namespace crumb::formats {
 
@@ -15,6 +16,7 @@ std::span<const Exporter* const> exporters() {
                                                &awq_exporter(),
                                                &mlx_exporter(),
                                                &gguf_exporter(),
+                                               &onnx_exporter(),
                                                &hf_exporter(DType::kF32),
                                                &hf_exporter(DType::kF16),
                                                &hf_exporter(DType::kBF16)};

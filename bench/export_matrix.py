@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Exports small and trained models to every format and loads the results in the clients that are installed: docs/formats/support.md.
+
+    export_matrix.py --crumb BINARY --clients DIR [--venvs DIR] [--work DIR] [--trained DIR --text FILE] [--only TEXT] [--formats A,B]
+                     [--json FILE] [--markdown FILE]
+
+  --clients   folder of the check_*.py scripts, one for each client
+  --venvs     folder of virtual environments named llamacpp, onnxruntime, mlx, compressed_tensors, auto_round, gptqmodel; those that lack are
+              reported as not installed
+  --formats   some formats only; rows of others that --json holds already stay
+  --trained   a directory that crumb quantized, with a text for it
+
+A row: format, model, bits, grid, client with its version, largest |logit difference| against crumb's own fp32 logits (`crumb eval --exact
+--logits`), mean KL, size of the export, or why there is none. Exit 1 when a client's logits are beyond the tolerance of its row.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VERDICT = re.compile(r"(PASS|FAIL) (.*?): max \|diff\| (\S+) \(tol \S+\)  KL (\S+)")
+WEIGHTS = re.compile(r"weights: (.*)")
+
+# format: [(venv, script, extra arguments, tolerance on tiny models, on a trained model, what explains it)]
+CLIENTS = {
+    "gptq": [("gptqmodel", "check_gptqmodel.py", ["--backend", "gptq_torch", "--dtype", "float16"], 3e-2, 0.3, "fp16 arithmetic")],
+    "gptq-v1": [("gptqmodel", "check_gptqmodel.py", ["--backend", "gptq_torch", "--dtype", "float16"], 3e-2, 0.3, "fp16 arithmetic")],
+    "auto-round": [("auto_round", "check_transformers.py", [], 2e-2, 0.3, "fp32; 3 bits in half precision")],
+    "compressed-tensors": [("compressed_tensors", "check_transformers.py", [], 1e-3, 1e-2, "fp32")],
+    "awq": [("gptqmodel", "check_gptqmodel.py", ["--backend", "awq_torch", "--dtype", "float16"], 3e-2, 0.3, "fp16 arithmetic")],
+    "mlx": [("mlx", "check_mlx.py", [], 1e-3, 1e-2, "fp32")],
+    "onnx": [("onnxruntime", "check_onnxruntime.py", [], 1e-3, 1e-2, "fp32")],
+    "gguf": [("llamacpp", "check_gguf.py", [], 0.5, 5.0, "activations in int8")],
+    "hf": [("compressed_tensors", "check_transformers.py", [], 1e-3, 1e-2, "fp32")],
+}
+
+
+def run(command, **more):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def last_line(text):
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def models(args):
+    """(label, directory, what to evaluate on, trained): tiny models rounded to each grid, and the trained one."""
+    tiny = os.path.join(args.work, "tiny")
+    if not os.path.exists(os.path.join(tiny, "tokens.safetensors")):
+        subprocess.run([sys.executable, os.path.join(HERE, "tiny_models.py"), tiny], check=True, stdout=subprocess.DEVNULL)
+    tokens = os.path.join(tiny, "tokens.safetensors") + ":tokens"
+    for family, group in (("llama", 32), ("llama", 64), ("llama", 128), ("mistral", 64), ("qwen2", 64), ("qwen3", 64)):
+        for bits in (2, 3, 4):
+            for grid in ("asym", "signed-sym"):
+                label = f"{family} w{bits}g{group} {grid}"
+                if args.only and args.only not in label:
+                    continue
+                out = os.path.join(args.work, label.replace(" ", "-"))
+                if not os.path.exists(os.path.join(out, "config.json")):
+                    made = run([args.quantizer or args.crumb, "quantize", os.path.join(tiny, family), "-o", out, "--recipe", "rtn-w2g64", "--set", f"weights.bits={bits}",
+                                "--set", f"weights.group_size={group}", "--set", f"weights.grid={grid}", "--calib", tokens, "--restart"])
+                    if made.returncode != 0:
+                        raise SystemExit(f"export_matrix: {label}: {last_line(made.stderr)}")
+                yield label, out, ["--tokens", tokens, "--context", "64"], False
+    if args.trained and (not args.only or args.only in "trained"):
+        yield f"trained {os.path.basename(os.path.abspath(args.trained))}", args.trained, ["--text", args.text, "--context", "256"], True
+
+
+def size_of(path):
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(path, f)) for f in os.listdir(path))
+
+
+def check(args, format_name, exported, reference, floats, trained):
+    """One row's result for each client of the format."""
+    for venv, script, extra, tiny_tolerance, trained_tolerance, why in CLIENTS[format_name]:
+        python = os.path.join(args.venvs, venv, "bin", "python")
+        if not os.path.exists(python):
+            yield {"client": venv, "result": "not installed"}
+            continue
+        tolerance = trained_tolerance if trained else tiny_tolerance
+        target = os.path.join(exported, "model.onnx") if format_name == "onnx" else exported
+        command = [python, os.path.join(args.clients, script), target, "--logits", reference, "--tol", str(tolerance), *extra]
+        if format_name == "gguf" and floats:
+            command += ["--weights", floats]
+        done = run(command, env={**os.environ, "OMP_NUM_THREADS": "2"})
+        found = VERDICT.search(done.stdout)
+        if not found:
+            yield {"client": venv, "result": "failed", "reason": last_line(done.stderr or done.stdout)[-200:]}
+            continue
+        row = {"client": found[2], "result": "works" if done.returncode == 0 else "beyond tolerance", "max_difference": float(found[3]),
+               "kl": float(found[4]), "tolerance": tolerance, "explained_by": why}
+        weights = WEIGHTS.search(done.stdout)
+        if weights:
+            row["weights"] = weights[1]
+        yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crumb", required=True)
+    parser.add_argument("--quantizer", help="the binary that quantizes, where --crumb is built without torch")
+    parser.add_argument("--clients", required=True)
+    parser.add_argument("--venvs", default=".deps/clients")
+    parser.add_argument("--work", default="build/export-matrix")
+    parser.add_argument("--trained")
+    parser.add_argument("--text")
+    parser.add_argument("--only")
+    parser.add_argument("--formats", default=",".join(CLIENTS))
+    parser.add_argument("--json")
+    parser.add_argument("--markdown")
+    args = parser.parse_args()
+    os.makedirs(args.work, exist_ok=True)
+    rows = []
+    for label, directory, evaluation, trained in models(args):
+        slug = label.replace(" ", "-")
+        reference = os.path.join(args.work, slug + ".logits.safetensors")
+        made = run([args.crumb, "eval", directory, "--exact", *evaluation, "--windows", "1", "--logits", reference])
+        if made.returncode != 0:
+            raise SystemExit(f"export_matrix: {label}: {last_line(made.stderr)}")
+        floats = None
+        for format_name in ["hf"] + [f for f in args.formats.split(",") if f != "hf"]:
+            out = os.path.join(args.work, f"{slug}.{format_name}" + (".gguf" if format_name == "gguf" else ""))
+            exported = run([args.crumb, "export", directory, "--to", format_name, "-o", out])
+            if exported.returncode != 0:
+                rows.append({"model": label, "format": format_name, "result": "refused", "reason": last_line(exported.stderr)})
+                continue
+            if format_name == "hf":
+                floats = out
+            if format_name not in args.formats.split(","):
+                continue
+            for result in check(args, format_name, out, reference, floats, trained):
+                rows.append({"model": label, "format": format_name, "bytes": size_of(out), **result})
+        print(f"{label}: " + ", ".join(f"{r['format']} {r['result']}" for r in rows if r["model"] == label), file=sys.stderr, flush=True)
+    if args.json and os.path.exists(args.json):  # rows of formats that were not asked for stay
+        with open(args.json) as old:
+            rows = [r for r in json.load(old) if r["format"] not in args.formats.split(",")] + rows
+    if args.json:
+        with open(args.json, "w") as out:
+            json.dump(rows, out, indent=1)
+    text = table(rows)
+    if args.markdown:
+        with open(args.markdown, "w") as out:
+            out.write(text)
+    print(text)
+    sys.exit(1 if any(r["result"] in ("beyond tolerance", "failed") for r in rows) else 0)
+
+
+def table(rows):
+    lines = ["| format | model | client | result | largest logit difference | KL | MB | remark |", "|---|---|---|---|---|---|---|---|"]
+    for r in sorted(rows, key=lambda r: r["format"]):
+        cells = [r["format"], r["model"], r.get("client", ""), r["result"], f"{r['max_difference']:.1e}" if "max_difference" in r else "",
+                 f"{r['kl']:.1e}" if "kl" in r else "", f"{r['bytes'] / 1e6:.2f}" if "bytes" in r else "",
+                 r.get("weights") or r.get("reason") or r.get("explained_by") or ""]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

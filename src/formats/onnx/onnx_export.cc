@@ -1,0 +1,139 @@
+#include "formats/onnx/onnx_export.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "base/error.h"
+#include "formats/companions.h"
+#include "formats/export/directory.h"
+#include "formats/onnx/decoder.h"
+#include "io/atomic_output.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "model/family.h"
+
+namespace crumb::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWhere = "formats.onnx";
+constexpr std::string_view kWeight = ".weight";
+
+OnnxType onnx_type(DType dtype) {
+  return dtype == DType::kF16 ? OnnxType::kF16 : dtype == DType::kBF16 ? OnnxType::kBF16 : OnnxType::kF32;
+}
+DType dtype_of(OnnxType type) {
+  return type == OnnxType::kF16 ? DType::kF16 : type == OnnxType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+/// use(name, n, k) for every block linear.
+template <class Use>
+void for_linears(const model::ModelConfig& config, const Use& use) {
+  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    for (const model::LinearRole role : model::kLinearRoles) {
+      const model::LinearShape shape = model::linear_shape(config, role);
+      use(model::linear_name(i, role), shape.n, shape.k);
+    }
+  }
+}
+
+MatMulNBitsFit fit_of(const Checkpoint& source, const std::string& linear, std::int64_t n, std::int64_t k) {
+  auto spec = source.packed_spec_of(linear);
+  if (!spec) spec = source.grid_of(linear + std::string(kWeight));
+  if (!spec) return {{}, "holds floats; quantize the model first"};
+  return fit_matmul_nbits(n, k, *spec);
+}
+
+class OnnxExporter final : public Exporter {
+ public:
+  std::string_view name() const override { return "onnx"; }
+  std::string_view clients() const override { return "ONNX Runtime"; }
+  bool writes_directory() const override { return true; }
+
+  std::vector<LinearFit> fits(const Checkpoint& source) const override {
+    std::vector<LinearFit> all;
+    for_linears(source.config(), [&](const std::string& name, std::int64_t n, std::int64_t k) {
+      const MatMulNBitsFit fit = fit_of(source, name, n, k);
+      if (fit.op)
+        all.push_back(
+            {name, cat("MatMulNBits ", fit.op->bits, " bits, blocks of ", fit.op->block), true, ""});
+      else
+        all.push_back({name, "", false, fit.reason});
+    });
+    return all;
+  }
+
+  ExportReport write(const Checkpoint& source, const fs::path& output,
+                     const ExportOptions& options) const override {
+    const model::ModelConfig& config = source.config();
+    std::int64_t refused = 0;
+    std::string first;
+    for (const LinearFit& fit : fits(source)) {
+      if (fit.lossless) continue;
+      if (refused++ == 0) first = cat(fit.linear, ": ", fit.reason);
+    }
+    if (refused > 0) {
+      fail(ErrorKind::kUnsupported, kWhere, source.path().string(), ": ", refused,
+           " linears do not fit MatMulNBits, the first is ", first);
+    }
+    OnnxGraph graph("model");
+    add_decoder(graph, config, config.max_position_embeddings, tensors_of(source));
+    io::check_free_space(output, graph.data_bytes() + (std::int64_t{64} << 20));
+    graph.save(output, "model.onnx", [&](std::int64_t done) {
+      if (options.progress) options.progress(done, graph.data_bytes());
+    });
+    io::write_text_atomically(output / "config.json", ConfigText(source.config_json()).text());
+    write_companions(source, output, options.texts);
+    ExportReport report;
+    report.tensor_bytes = graph.data_bytes();
+    report.shards = 1;
+    for (const auto& entry : fs::directory_iterator(output))
+      report.file_bytes += static_cast<std::int64_t>(fs::file_size(entry.path()));
+    return report;
+  }
+
+ private:
+  static DecoderTensors tensors_of(const Checkpoint& source) {
+    DecoderTensors tensors;
+    tensors.linear = [&source](const std::string& linear) {
+      const std::vector<std::int64_t> shape = linear_shape_of(source, linear);
+      return *fit_of(source, linear, shape[0], shape[1]).op;
+    };
+    // The three parts of a linear follow each other: it is read once.
+    struct Last {
+      std::string name;
+      quant::QuantizedLinear linear;
+    };
+    tensors.linear_part = [&source, last = std::make_shared<Last>()](const std::string& name,
+                                                                     const MatMulNBits& op, char part) {
+      if (last->name != name) *last = {name, codes_of(source, name).value()};
+      return part == 'q'   ? matmul_nbits_codes(op, last->linear)
+             : part == 's' ? matmul_nbits_scales(op, last->linear)
+                           : matmul_nbits_zeros(op, last->linear);
+    };
+    tensors.float_type = [&source](const std::string& name) { return onnx_type(source.float_dtype(name)); };
+    tensors.floats = [&source](const std::string& name, OnnxType type) {
+      return io::convert_from_f32(source.read_f32(name), dtype_of(type));
+    };
+    return tensors;
+  }
+
+  static std::vector<std::int64_t> linear_shape_of(const Checkpoint& source, const std::string& linear) {
+    std::vector<std::int64_t> shape;
+    for_linears(source.config(), [&](const std::string& name, std::int64_t n, std::int64_t k) {
+      if (shape.empty() && name == linear) shape = {n, k};
+    });
+    return shape;
+  }
+};
+
+}  // namespace
+
+const Exporter& onnx_exporter() {
+  static const OnnxExporter kExporter;
+  return kExporter;
+}
+
+}  // namespace crumb::formats
