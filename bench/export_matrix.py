@@ -17,12 +17,21 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERDICT = re.compile(r"(PASS|FAIL) (.*?): max \|diff\| (\S+) \(tol \S+\)  KL (\S+)")
 WEIGHTS = re.compile(r"weights: (.*)")
+
+HEAD = """# Who loads what
+
+Made by `bench/export_matrix.sh`: models of random weights (`bench/tiny_models.py`: hidden size 256, two blocks; Mistral with a window of 16) rounded to each grid, and trained ones, exported by `crumb export --to FORMAT`
+and loaded by the program named. The logits are compared with crumb's own in fp32 (`crumb eval --exact --logits`). Where the remark has types, llama.cpp's own dequantizer was held against crumb's weights: 0 is equality.
+The pages of the formats say what each can hold; `crumb export MODEL --list` says it of one model.
+
+"""
 
 # format: [(venv, script, extra arguments, tolerance on tiny models, on a trained model, what explains it)]
 CLIENTS = {
@@ -68,6 +77,13 @@ def models(args):
                 yield label, out, ["--tokens", tokens, "--context", "64"], False
     if args.trained and (not args.only or args.only in "trained"):
         yield f"trained {os.path.basename(os.path.abspath(args.trained))}", args.trained, ["--text", args.text, "--context", "256"], True
+
+
+def logits_of(args, directory, evaluation, out):
+    made = run([args.crumb, "eval", directory, "--exact", *evaluation, "--windows", "1", "--logits", out])
+    if made.returncode != 0:
+        raise SystemExit(f"export_matrix: {directory}: {last_line(made.stderr)}")
+    return out
 
 
 def size_of(path):
@@ -119,14 +135,17 @@ def main():
     rows = []
     for label, directory, evaluation, trained in models(args):
         slug = label.replace(" ", "-")
-        reference = os.path.join(args.work, slug + ".logits.safetensors")
-        made = run([args.crumb, "eval", directory, "--exact", *evaluation, "--windows", "1", "--logits", reference])
-        if made.returncode != 0:
-            raise SystemExit(f"export_matrix: {label}: {last_line(made.stderr)}")
+        reference = logits_of(args, directory, evaluation, os.path.join(args.work, slug + ".logits.safetensors"))
         floats = None
         for format_name in ["hf"] + [f for f in args.formats.split(",") if f != "hf"]:
             out = os.path.join(args.work, f"{slug}.{format_name}" + (".gguf" if format_name == "gguf" else ""))
-            exported = run([args.crumb, "export", directory, "--to", format_name, "-o", out])
+            if os.path.isdir(out):
+                shutil.rmtree(out)
+            elif os.path.exists(out):
+                os.remove(out)
+            # A head of Q8_0 would show in the logits; the linears are what is compared.
+            more = ["--head-type", "F16"] if format_name == "gguf" else []
+            exported = run([args.crumb, "export", directory, "--to", format_name, "-o", out, *more])
             if exported.returncode != 0:
                 rows.append({"model": label, "format": format_name, "result": "refused", "reason": last_line(exported.stderr)})
                 continue
@@ -134,19 +153,24 @@ def main():
                 floats = out
             if format_name not in args.formats.split(","):
                 continue
-            for result in check(args, format_name, out, reference, floats, trained):
+            against = reference
+            # llama.cpp and mlx-lm have no window for this family: the same up to it, and a GGUF file's context ends there.
+            if format_name in ("gguf", "mlx") and label.startswith("mistral"):
+                against = logits_of(args, directory, [*evaluation[:2], "--context", "16"], os.path.join(args.work, slug + ".window.safetensors"))
+            for result in check(args, format_name, out, against, floats, trained):
                 rows.append({"model": label, "format": format_name, "bytes": size_of(out), **result})
         print(f"{label}: " + ", ".join(f"{r['format']} {r['result']}" for r in rows if r["model"] == label), file=sys.stderr, flush=True)
     if args.json and os.path.exists(args.json):  # rows of formats that were not asked for stay
         with open(args.json) as old:
             rows = [r for r in json.load(old) if r["format"] not in args.formats.split(",")] + rows
     if args.json:
+        rows.sort(key=lambda r: (r["format"], r["model"]))
         with open(args.json, "w") as out:
             json.dump(rows, out, indent=1)
     text = table(rows)
     if args.markdown:
         with open(args.markdown, "w") as out:
-            out.write(text)
+            out.write(HEAD + text)
     print(text)
     sys.exit(1 if any(r["result"] in ("beyond tolerance", "failed") for r in rows) else 0)
 

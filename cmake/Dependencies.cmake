@@ -1,6 +1,6 @@
 # Everything outside of crumb's own purpose comes from Debian 12's packages (scripts/setup.sh installs them):
 #   nlohmann-json JSON · CLI11 command line · spdlog logging · Oniguruma the regex engine that HF tokenizers use ·
-#   sentencepiece · utf8proc NFC · ONNX's own message classes · zlib, zstd compressed text · libcurl named corpora · OpenSSL SHA-256 · GoogleTest
+#   sentencepiece · utf8proc NFC · zlib, zstd compressed text · libcurl named corpora · OpenSSL SHA-256 · GoogleTest
 find_package(nlohmann_json REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -17,11 +17,6 @@ add_library(crumb_oniguruma ALIAS PkgConfig::crumb_oniguruma)
 pkg_check_modules(crumb_sentencepiece REQUIRED IMPORTED_TARGET GLOBAL sentencepiece)
 add_library(crumb_sentencepiece ALIAS PkgConfig::crumb_sentencepiece)
 
-find_package(Protobuf REQUIRED)
-find_package(ONNX REQUIRED)
-add_library(crumb_onnx INTERFACE)
-target_link_libraries(crumb_onnx INTERFACE onnx_proto)
-
 # One OpenMP runtime in the process: the wheel's copy when torch is linked, else the compiler's.
 add_library(crumb_openmp INTERFACE)
 if(CRUMB_TORCH)
@@ -32,4 +27,7 @@ else()
 endif()
 if(CRUMB_TESTS)
   find_package(GTest REQUIRED)
+  # ONNX's own message classes, which the tests read crumb's models with. Not in the program: libtorch has a protobuf of its own.
+  find_package(Protobuf REQUIRED)
+  find_package(ONNX REQUIRED)
 endif()

@@ -190,7 +190,8 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
 
   const std::vector<model::PromisedTensor> outer = model::outer_tensors(config);
   for (const auto& [name, values] : options.floats) {
-    if (std::none_of(outer.begin(), outer.end(), [&](const auto& tensor) { return tensor.name == name; })) {
+    if (std::none_of(outer.begin(), outer.end(),
+                     [&name = name](const auto& tensor) { return tensor.name == name; })) {
       fail(ErrorKind::kInvalidArgument, kWhere, name,
            ": a changed tensor that is not outside of the blocks; want one of the model's own");
     }
@@ -204,7 +205,7 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
     const std::string prefix = model::block_prefix(i);
     const std::vector<model::PromisedTensor> promised = model::block_tensors(config, i);
     for (const auto& [name, values] : packed.floats) {
-      if (std::none_of(promised.begin(), promised.end(), [&](const auto& tensor) {
+      if (std::none_of(promised.begin(), promised.end(), [&, &name = name](const auto& tensor) {
             return tensor.name == prefix + name && !tensor.linear_weight;
           })) {
         fail(ErrorKind::kInvalidArgument, kWhere, prefix, name,

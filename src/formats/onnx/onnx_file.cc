@@ -1,11 +1,11 @@
 #include "formats/onnx/onnx_file.h"
 
-#include <onnx/onnx_pb.h>
-
 #include <charconv>
 #include <optional>
 
 #include "base/error.h"
+#include "formats/onnx/schema.h"
+#include "formats/onnx/wire.h"
 
 namespace crumb::formats {
 namespace {
@@ -28,89 +28,190 @@ std::int64_t number(std::string_view text) {
   return error == std::errc() && end == text.data() + text.size() ? value : -1;
 }
 
+struct RawTensor {
+  std::string name, location;
+  int type = 0;
+  std::vector<std::int64_t> dims;
+  bool external = false;
+  std::int64_t offset = 0, length = -1;
+  std::optional<std::string_view> raw;
+};
+
+// One value, or several packed into bytes.
+template <class Use>
+bool for_integers(const WireReader& field, const Use& use) {
+  if (field.bytes().data() == nullptr) {
+    use(field.integer());
+    return true;
+  }
+  // Packed: varints without tags.
+  std::string_view rest = field.bytes();
+  while (!rest.empty()) {
+    std::uint64_t value = 0;
+    int shift = 0;
+    for (;; shift += 7) {
+      if (rest.empty() || shift >= 64) return false;
+      const auto byte = static_cast<unsigned char>(rest.front());
+      rest.remove_prefix(1);
+      value |= static_cast<std::uint64_t>(byte & 127) << shift;
+      if (byte < 128) break;
+    }
+    use(static_cast<std::int64_t>(value));
+  }
+  return true;
+}
+
+bool read_tensor(std::string_view message, RawTensor& out) {
+  namespace tensor = onnx_schema::tensor;
+  bool fine = true;
+  WireReader field(message);
+  while (field.next()) {
+    switch (field.field()) {
+      case tensor::kDims:
+        fine = fine && for_integers(field, [&](std::int64_t dim) { out.dims.push_back(dim); });
+        break;
+      case tensor::kDataType:
+        out.type = static_cast<int>(field.integer());
+        break;
+      case tensor::kName:
+        out.name = field.bytes();
+        break;
+      case tensor::kRawData:
+        out.raw = field.bytes();
+        break;
+      case tensor::kDataLocation:
+        out.external = field.integer() == tensor::kExternal;
+        break;
+      case tensor::kExternalData: {
+        std::string_view key, value;
+        WireReader entry(field.bytes());
+        while (entry.next()) {
+          if (entry.field() == onnx_schema::entry::kKey) key = entry.bytes();
+          if (entry.field() == onnx_schema::entry::kValue) value = entry.bytes();
+        }
+        fine = fine && entry.ok();
+        if (key == "location") out.location = value;
+        if (key == "offset") out.offset = number(value);
+        if (key == "length") out.length = number(value);
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  return fine && field.ok();
+}
+
+struct RawNode {
+  std::string name, op;
+  std::vector<std::string> inputs;
+  MatMulNBits attributes;
+};
+
+bool read_node(std::string_view message, RawNode& out) {
+  namespace node = onnx_schema::node;
+  bool fine = true;
+  WireReader field(message);
+  while (field.next()) {
+    if (field.field() == node::kName) out.name = field.bytes();
+    if (field.field() == node::kOpType) out.op = field.bytes();
+    if (field.field() == node::kInput) out.inputs.emplace_back(field.bytes());
+    if (field.field() != node::kAttribute) continue;
+    std::string_view key;
+    std::int64_t value = 0;
+    WireReader attribute(field.bytes());
+    while (attribute.next()) {
+      if (attribute.field() == onnx_schema::attribute::kName) key = attribute.bytes();
+      if (attribute.field() == onnx_schema::attribute::kInt) value = attribute.integer();
+    }
+    fine = fine && attribute.ok();
+    if (key == "N") out.attributes.n = value;
+    if (key == "K") out.attributes.k = value;
+    if (key == "block_size") out.attributes.block = value;
+    if (key == "bits" && value >= 0 && value <= 8) out.attributes.bits = static_cast<int>(value);
+  }
+  return fine && field.ok();
+}
+
 }  // namespace
 
 OnnxFile::OnnxFile(const std::filesystem::path& file) : path_(file), model_(file) {
-  const auto corrupt = [&](const auto&... what) {
-    fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": ", what...);
-  };
-  const std::span<const std::byte> text = model_.bytes();
-  onnx::ModelProto proto;
-  if (text.size() > (std::size_t{1} << 31) - 1 ||
-      !proto.ParseFromArray(text.data(), static_cast<int>(text.size()))) {
-    corrupt("no ONNX model: its messages do not parse; want one of at most 2 GB; copy it again");
+  const std::span<const std::byte> all = model_.bytes();
+  WireReader model({reinterpret_cast<const char*>(all.data()), all.size()});
+  bool fine = true;
+  while (model.next()) {
+    if (model.field() != onnx_schema::model::kGraph) continue;
+    WireReader graph(model.bytes());
+    while (graph.next()) {
+      if (graph.field() == onnx_schema::graph::kInitializer) fine = add_tensor(graph.bytes()) && fine;
+      if (graph.field() == onnx_schema::graph::kNode) fine = add_node(graph.bytes()) && fine;
+    }
+    fine = fine && graph.ok();
   }
-  const auto external = [&](const onnx::TensorProto& tensor) -> std::span<const std::byte> {
-    std::string location;
-    std::int64_t offset = 0, length = -1;
-    for (const auto& entry : tensor.external_data()) {
-      if (entry.key() == "location") location = entry.value();
-      if (entry.key() == "offset") offset = number(entry.value());
-      if (entry.key() == "length") length = number(entry.value());
-    }
-    if (location.empty() || location == "." || location == ".." ||
-        location.find_first_of("/\\") != std::string::npos) {
-      fail(ErrorKind::kUnsupported, kWhere, path_.string(), ": tensor '", tensor.name(), "' lies in '",
-           location, "'; want the name of a file beside the model");
-    }
-    auto found = data_.find(location);
-    if (found == data_.end())
-      found = data_.emplace(location, io::MappedFile(path_.parent_path() / location)).first;
-    const std::span<const std::byte> all = found->second.bytes();
-    const auto size = static_cast<std::int64_t>(all.size());
-    if (offset < 0 || length < 0 || offset > size || length > size - offset) {
-      corrupt("tensor '", tensor.name(), "' takes ", length, " bytes from ", offset, " on; ", location,
-              " has ", size, "; copy both again");
-    }
-    return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));
-  };
-  for (const onnx::TensorProto& tensor : proto.graph().initializer()) {
-    const auto type = type_of(tensor.data_type());
-    if (!type) continue;
-    Tensor entry{*type, {}, {}};
-    std::int64_t elements = 1;
-    for (const std::int64_t dim : tensor.dims()) {
-      if (dim < 0 || (dim > 0 && elements > kMostElements / dim))
-        corrupt("tensor '", tensor.name(), "' has a dim of ", dim,
-                "; want sizes whose product is below 2^48");
-      elements *= dim;
-      entry.dims.push_back(dim);
-    }
-    const bool outside = tensor.data_location() == onnx::TensorProto::EXTERNAL;
-    if (!outside && tensor.raw_data().empty() && elements > 0) continue;  // values spelled out: shapes, axes
-    if (outside) {
-      entry.bytes = external(tensor);
-    } else {
-      const auto raw = std::as_bytes(std::span(tensor.raw_data().data(), tensor.raw_data().size()));
-      owned_.emplace_back(raw.begin(), raw.end());
-      entry.bytes = owned_.back();
-    }
-    if (static_cast<std::int64_t>(entry.bytes.size()) != elements * size_bytes(*type)) {
-      corrupt("tensor '", tensor.name(), "' has ", entry.bytes.size(), " bytes; its dims want ",
-              elements * size_bytes(*type), "; copy the model again");
-    }
-    if (!tensors_.emplace(tensor.name(), std::move(entry)).second)
-      corrupt("tensor '", tensor.name(), "' is there twice");
+  if (!fine || !model.ok() || all.empty()) corrupt("no ONNX model: its messages do not parse; copy it again");
+}
+
+template <class... What>
+void OnnxFile::corrupt(const What&... what) const {
+  fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": ", what...);
+}
+
+std::span<const std::byte> OnnxFile::external(const std::string& name, const std::string& location,
+                                              std::int64_t offset, std::int64_t length) {
+  if (location.empty() || location == "." || location == ".." ||
+      location.find_first_of("/\\") != std::string::npos || location.find('\0') != std::string::npos) {
+    fail(ErrorKind::kUnsupported, kWhere, path_.string(), ": tensor '", name, "' lies in '", location,
+         "'; want the name of a file beside the model");
   }
-  for (const onnx::NodeProto& node : proto.graph().node()) {
-    if (node.op_type() != "MatMulNBits" || node.input_size() < 4) continue;
-    MatMulNBits op;
-    for (const onnx::AttributeProto& attribute : node.attribute()) {
-      if (attribute.name() == "N") op.n = attribute.i();
-      if (attribute.name() == "K") op.k = attribute.i();
-      if (attribute.name() == "block_size") op.block = attribute.i();
-      if (attribute.name() == "bits" && attribute.i() >= 0 && attribute.i() <= 8)
-        op.bits = static_cast<int>(attribute.i());
-    }
-    if (op.n < 1 || op.k < 1 || op.n > (std::int64_t{1} << 31) || op.k > (std::int64_t{1} << 31) ||
-        op.block < 16 || op.block > op.k || op.k % op.block != 0 ||
-        (op.bits != 2 && op.bits != 4 && op.bits != 8)) {
-      corrupt("node '", node.name(), "': MatMulNBits of N ", op.n, ", K ", op.k, ", ", op.bits,
-              " bits, blocks of ", op.block, "; want 2, 4 or 8 bits and blocks of at least 16 that divide K");
-    }
-    op.blocks = op.k / op.block;
-    products_.emplace(node.input(1), op);
+  auto found = data_.find(location);
+  if (found == data_.end())
+    found = data_.emplace(location, io::MappedFile(path_.parent_path() / location)).first;
+  const std::span<const std::byte> all = found->second.bytes();
+  const auto size = static_cast<std::int64_t>(all.size());
+  if (offset < 0 || length < 0 || offset > size || length > size - offset) {
+    corrupt("tensor '", name, "' takes ", length, " bytes from ", offset, " on; ", location, " has ", size,
+            "; copy both again");
   }
+  return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));
+}
+
+bool OnnxFile::add_tensor(std::string_view message) {
+  RawTensor raw;
+  if (!read_tensor(message, raw)) return false;
+  const auto type = type_of(raw.type);
+  if (!type) return true;
+  std::int64_t elements = 1;
+  for (const std::int64_t dim : raw.dims) {
+    if (dim < 0 || (dim > 0 && elements > kMostElements / dim))
+      corrupt("tensor '", raw.name, "' has a dim of ", dim, "; want sizes whose product is below 2^48");
+    elements *= dim;
+  }
+  if (!raw.external && !raw.raw) return true;  // values spelled out: shapes, axes
+  Tensor entry{*type, raw.dims, {}};
+  entry.bytes = raw.external ? external(raw.name, raw.location, raw.offset, raw.length)
+                             : std::as_bytes(std::span(raw.raw->data(), raw.raw->size()));
+  if (static_cast<std::int64_t>(entry.bytes.size()) != elements * size_bytes(*type)) {
+    corrupt("tensor '", raw.name, "' has ", entry.bytes.size(), " bytes; its dims want ",
+            elements * size_bytes(*type), "; copy the model again");
+  }
+  if (!tensors_.emplace(raw.name, std::move(entry)).second) corrupt("tensor '", raw.name, "' is there twice");
+  return true;
+}
+
+bool OnnxFile::add_node(std::string_view message) {
+  RawNode node;
+  if (!read_node(message, node)) return false;
+  if (node.op != "MatMulNBits" || node.inputs.size() < 4) return true;
+  MatMulNBits& op = node.attributes;
+  if (op.n < 1 || op.k < 1 || op.n > (std::int64_t{1} << 31) || op.k > (std::int64_t{1} << 31) ||
+      op.block < 16 || op.block > op.k || op.k % op.block != 0 ||
+      (op.bits != 2 && op.bits != 4 && op.bits != 8)) {
+    corrupt("node '", node.name, "': MatMulNBits of N ", op.n, ", K ", op.k, ", ", op.bits,
+            " bits, blocks of ", op.block, "; want 2, 4 or 8 bits and blocks of at least 16 that divide K");
+  }
+  op.blocks = op.k / op.block;
+  products_.emplace(node.inputs[1], op);
+  return true;
 }
 
 const OnnxFile::Tensor* OnnxFile::find(std::string_view name) const {

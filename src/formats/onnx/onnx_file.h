@@ -38,12 +38,19 @@ class OnnxFile {
   std::int64_t bytes() const;
 
  private:
+  /// False where the bytes are no message.
+  bool add_tensor(std::string_view message);
+  bool add_node(std::string_view message);
+  std::span<const std::byte> external(const std::string& name, const std::string& location,
+                                      std::int64_t offset, std::int64_t length);
+  template <class... What>
+  [[noreturn]] void corrupt(const What&... what) const;
+
   std::filesystem::path path_;
   io::MappedFile model_;
   std::map<std::string, io::MappedFile> data_;
   std::map<std::string, Tensor, std::less<>> tensors_;
   std::map<std::string, MatMulNBits, std::less<>> products_;
-  std::vector<std::vector<std::byte>> owned_;  // of tensors inside the model file
 };
 
 }  // namespace crumb::formats
