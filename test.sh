@@ -25,6 +25,8 @@ scripts/setup.sh "${setup[@]}"
 scripts/demo_data.sh || echo "test.sh: note: the demo model could not be had; its tests will be skipped" >&2
 # The programs that load exports and need no torch: without them the test of label "clients" is skipped, visibly.
 scripts/clients.sh llamacpp onnxruntime mlx || echo "test.sh: note: the light clients could not be had; their test will be skipped" >&2
+# numpy for the tests that hold the packers to an independent one.
+[ -n "${CRUMB_PYTHON:-}" ] || [ ! -f .deps/clients/llamacpp/ready ] || export CRUMB_PYTHON="$PWD/.deps/clients/llamacpp/bin/python"
 status=0
 # tests PRESET: builds and runs; a failure is kept, so that the other preset is tried too.
 tests() {

@@ -13,11 +13,7 @@ if [ $# -lt 4 ]; then
   sed -n '5p' "$0" | cut -c3- >&2
   exit 2
 fi
-if [ ! -f "$venv/ready" ]; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 numpy==2.4.6 >&2
-  touch "$venv/ready"
-fi
+[ -f "$venv/ready" ] || "$root/scripts/clients.sh" llamacpp
 model="$1"
 shift
 files=()

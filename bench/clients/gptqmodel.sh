@@ -10,12 +10,7 @@ set -euo pipefail
 directory="$(realpath "$1")" tokens="$(realpath "${2%:*}"):${2##*:}" count="${3:-512}"
 cd "$(dirname "$0")/../.."
 venv=.deps/clients/gptqmodel
-if [ ! -f "$venv/ready" ]; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --find-links .deps/wheels torch==2.11.0 gptqmodel==7.6.0 optimum==2.3.0 transformers==5.23.0 accelerate==1.15.0 \
-    safetensors==0.8.0 >&2
-  touch "$venv/ready"
-fi
+scripts/clients.sh gptqmodel
 "$venv/bin/python" bench/clients/gptqmodel_logits.py "$directory" "$tokens" "$count"
 build/release/crumb eval "$directory" --tokens "$tokens" --context "$count" --windows 1 --json 2>/dev/null |
   python3 -c 'import json, sys; print("crumb eval: mean NLL %.6f" % json.load(sys.stdin)["nll"])'

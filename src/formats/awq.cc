@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "formats/block_codes.h"
 #include "quant/codes.h"
 
 namespace crumb::formats {
@@ -76,10 +77,7 @@ quant::QuantizedLinear unpack_awq(const AwqParts& parts, const quant::AffineSpec
   quant::check_spec(spec, k, name);
   const std::int64_t groups = spec.groups(k);
   const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    if (found != static_cast<std::size_t>(expected))
-      fail(ErrorKind::kCorrupt, "formats.unpack_awq", name, ": ", part, " has ", found,
-           " elements; expected ", expected, " for [", n, ", ", k, "] at ", quant::scheme_name(spec),
-           "; does group_size of the configuration belong to this file?");
+    check_part_size("formats.unpack_awq", name, part, found, expected, n, k, spec, "does group_size");
   };
   check_size("qweight", parts.qweight.size(), k * n / kWord);
   check_size("qzeros", parts.qzeros.size(), groups * n / kWord);

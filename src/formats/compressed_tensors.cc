@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "formats/block_codes.h"
 
 namespace crumb::formats {
 
@@ -39,10 +40,8 @@ quant::QuantizedLinear unpack_compressed(const CompressedParts& parts, const qua
   quant::check_spec(spec, k, name);
   const std::int64_t groups = spec.groups(k);
   const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    if (found != static_cast<std::size_t>(expected))
-      fail(ErrorKind::kCorrupt, "formats.unpack_compressed", name, ": ", part, " has ", found,
-           " elements; expected ", expected, " for [", n, ", ", k, "] at ", quant::scheme_name(spec),
-           "; do num_bits and group_size of the configuration belong to this file?");
+    check_part_size("formats.unpack_compressed", name, part, found, expected, n, k, spec,
+                    "do num_bits and group_size");
   };
   check_size("weight_packed", parts.packed.size(), n * quant::packed_words(k, spec.bits, layout));
   check_size("weight_scale", parts.scales.size(), n * groups);

@@ -6,7 +6,7 @@
 
 #include "base/interrupt.h"
 #include "base/str.h"
-#include "formats/export/directory.h"
+#include "formats/block_codes.h"
 #include "quant/restate.h"
 
 namespace crumb::formats {

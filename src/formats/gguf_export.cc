@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "formats/block_codes.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_pack.h"
 #include "formats/gguf_rows.h"
@@ -30,14 +31,6 @@ const GgufType& type_named(std::string_view name) {
 
 std::string linear_of(std::string_view weight) {
   return std::string(weight.substr(0, weight.size() - std::string_view(".weight").size()));
-}
-
-/// nullopt for a linear of floats.
-std::optional<QuantizedLinear> read_linear(const Checkpoint& source, const std::string& linear) {
-  if (std::optional<QuantizedLinear> packed = source.read_packed(linear)) return packed;
-  const std::string weight = linear + ".weight";
-  if (source.grid_of(weight)) return source.read_codes(weight);
-  return std::nullopt;
 }
 
 const GgufType& float_type(DType dtype) {
@@ -70,7 +63,7 @@ LinearPlan plan_floats(const Checkpoint& source, const std::string& linear, cons
 
 LinearPlan plan_linear(const Checkpoint& source, const model::PromisedTensor& tensor, bool requantize) {
   const std::string linear = linear_of(tensor.name);
-  const std::optional<QuantizedLinear> codes = read_linear(source, linear);
+  const std::optional<QuantizedLinear> codes = codes_of(source, linear);
   if (!codes) return plan_floats(source, linear, tensor.name);
   quant::check_quantized_linear(*codes, linear);
   const GgufFit exact = choose_gguf_type(*codes);
@@ -81,7 +74,7 @@ LinearPlan plan_linear(const Checkpoint& source, const model::PromisedTensor& te
   return {linear, near.type, false, near.reason};
 }
 
-std::vector<model::PromisedTensor> block_linears(const model::ModelConfig& config) {
+std::vector<model::PromisedTensor> linear_tensors(const model::ModelConfig& config) {
   std::vector<model::PromisedTensor> out;
   for (std::int64_t block = 0; block < config.num_hidden_layers; ++block) {
     for (model::PromisedTensor& tensor : model::block_tensors(config, block)) {
@@ -129,7 +122,7 @@ class GgufFileOf {
   }
 
   void plan() {
-    for (const model::PromisedTensor& tensor : block_linears(config_))
+    for (const model::PromisedTensor& tensor : linear_tensors(config_))
       plans_.push_back(plan_linear(source_, tensor, options_.requantize));
     refuse_misfits(plans_, options_.requantize);
   }
@@ -174,7 +167,7 @@ class GgufFileOf {
   /// Of most weights among the block linears.
   std::string_view main_type() const {
     std::map<std::string_view, std::int64_t> weights;
-    const std::vector<model::PromisedTensor> linears = block_linears(config_);
+    const std::vector<model::PromisedTensor> linears = linear_tensors(config_);
     for (std::size_t i = 0; i < plans_.size(); ++i)
       weights[plans_[i].type->name] += linears[i].shape[0] * linears[i].shape[1];
     return std::max_element(weights.begin(), weights.end(),
@@ -219,7 +212,7 @@ class GgufFileOf {
   }
 
   QuantizedLinear read_linear_rows(const model::PromisedTensor& tensor) const {
-    std::optional<QuantizedLinear> linear = read_linear(source_, linear_of(tensor.name));
+    std::optional<QuantizedLinear> linear = codes_of(source_, linear_of(tensor.name));
     CRUMB_CHECK(linear.has_value());
     if (const std::int64_t heads = permuted_heads(tensor.name); heads > 0) {
       const std::int64_t groups = linear->spec.groups(linear->k);
@@ -298,7 +291,7 @@ class GgufExporter final : public Exporter {
 
   std::vector<LinearFit> fits(const Checkpoint& source) const override {
     std::vector<LinearFit> out;
-    for (const model::PromisedTensor& tensor : block_linears(source.config())) {
+    for (const model::PromisedTensor& tensor : linear_tensors(source.config())) {
       LinearPlan plan = plan_linear(source, tensor, false);
       out.push_back({std::move(plan.linear), plan.type == nullptr ? "" : std::string(plan.type->name),
                      plan.lossless, std::move(plan.reason)});

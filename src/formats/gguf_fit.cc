@@ -127,34 +127,37 @@ Misfit offset_misfit(float scale, int zero_point) {
   return of_scale != kFits ? of_scale : is_half(offset) ? kFits : kOffsetRounded;
 }
 
-GgufFit fit_q4_1(const QuantizedLinear& linear, const GgufType& type) {
+/// misfit(index of the group, row, first column) of every group, judged.
+template <class Of>
+GgufFit judge_groups(const QuantizedLinear& linear, const GgufType& type, const Of& misfit) {
   const std::int64_t group = linear.spec.group_of(linear.k), groups = linear.k / group;
   return judge(linear, type,
                scan_blocks(linear, group,
                            [&](std::int64_t row, std::int64_t column) {
-                             const auto at = static_cast<std::size_t>(row * groups + column / group);
-                             return offset_misfit(linear.scales[at], linear.zero_points[at]);
+                             return misfit(static_cast<std::size_t>(row * groups + column / group), row,
+                                           column);
                            }),
                group, "");
 }
 
+GgufFit fit_q4_1(const QuantizedLinear& linear, const GgufType& type) {
+  return judge_groups(linear, type, [&](std::size_t at, std::int64_t, std::int64_t) {
+    return offset_misfit(linear.scales[at], linear.zero_points[at]);
+  });
+}
+
 GgufFit fit_f16(const QuantizedLinear& linear, const GgufType& type) {
-  const std::int64_t group = linear.spec.group_of(linear.k), groups = linear.k / group;
-  return judge(linear, type,
-               scan_blocks(linear, group,
-                           [&](std::int64_t row, std::int64_t column) {
-                             const auto at = static_cast<std::size_t>(row * groups + column / group);
-                             Misfit worst = kFits;
-                             for (std::int64_t i = column; i < column + group; ++i) {
-                               const int code = linear.codes[static_cast<std::size_t>(row * linear.k + i)];
-                               const float w =
-                                   static_cast<float>(code - linear.zero_points[at]) * linear.scales[at];
-                               if (std::abs(w) >= kFirstInfinite) return kBeyond;
-                               if (!is_half(w)) worst = kValueRounded;
-                             }
-                             return worst;
-                           }),
-               group, "");
+  const std::int64_t group = linear.spec.group_of(linear.k);
+  return judge_groups(linear, type, [&](std::size_t at, std::int64_t row, std::int64_t column) {
+    Misfit worst = kFits;
+    for (std::int64_t i = column; i < column + group; ++i) {
+      const int code = linear.codes[static_cast<std::size_t>(row * linear.k + i)];
+      const float w = static_cast<float>(code - linear.zero_points[at]) * linear.scales[at];
+      if (std::abs(w) >= kFirstInfinite) return kBeyond;
+      if (!is_half(w)) worst = kValueRounded;
+    }
+    return worst;
+  });
 }
 
 GgufFit fit_k_quant(const QuantizedLinear& linear, const GgufType& type) {
@@ -172,17 +175,10 @@ GgufFit fit_k_quant(const QuantizedLinear& linear, const GgufType& type) {
                             }),
                 sub_block, "-4 to 3");
   } else {
-    const std::int64_t groups = linear.k / group;
-    fit = judge(linear, type,
-                scan_blocks(linear, group,
-                            [&](std::int64_t row, std::int64_t column) {
-                              const auto at = static_cast<std::size_t>(row * groups + column / group);
-                              const Misfit kind = offset_misfit(linear.scales[at], linear.zero_points[at]);
-                              return kind == kOffsetRounded
-                                         ? kFits
-                                         : kind;  // its scale and whole-number minimum are exact
-                            }),
-                group, "");
+    fit = judge_groups(linear, type, [&](std::size_t at, std::int64_t, std::int64_t) {
+      const Misfit kind = offset_misfit(linear.scales[at], linear.zero_points[at]);
+      return kind == kOffsetRounded ? kFits : kind;  // its scale and whole-number minimum are exact
+    });
   }
   if (fit.hold == GgufHold::kExactly && group % type.block_elements != 0) {
     return {&type, GgufHold::kNearly,

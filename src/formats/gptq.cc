@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/parallel_for.h"
+#include "formats/block_codes.h"
 
 namespace crumb::formats {
 namespace {
@@ -143,11 +144,7 @@ quant::QuantizedLinear unpack_gptq(const GptqTensors& tensors, const quant::Affi
   const std::int64_t rows = quant::packed_words(k, spec.bits, layout),
                      columns = quant::packed_words(n, spec.bits, layout);
   const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    if (found != static_cast<std::size_t>(expected)) {
-      fail(ErrorKind::kCorrupt, kWhere, name, ": ", part, " has ", found, " elements; expected ", expected,
-           " for [", n, ", ", k, "] at ", quant::scheme_name(spec),
-           "; do bits and group_size of the configuration belong to this file?");
-    }
+    check_part_size(kWhere, name, part, found, expected, n, k, spec, "do bits and group_size");
   };
   check_size("qweight", tensors.qweight.size(), rows * n);
   check_size("qzeros", tensors.qzeros.size(), groups * columns);

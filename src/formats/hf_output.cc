@@ -233,11 +233,9 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
   report.tensor_bytes = writer.total();
   const nlohmann::ordered_json quantization =
       gptq_quantization_config({.spec = options.spec, .head_bits = options.head_bits, .others = {}});
-  std::string indented = quantization.dump(2);
-  for (std::size_t at = 0; (at = indented.find('\n', at)) != std::string::npos; at += 3)
-    indented.replace(at, 1, "\n  ");
-  io::write_text_atomically(folder / "config.json",
-                            set_json_member(source.config_json(), "quantization_config", indented));
+  io::write_text_atomically(
+      folder / "config.json",
+      set_json_member(source.config_json(), "quantization_config", member_text(quantization)));
   io::write_text_atomically(folder / "quantize_config.json", quantization.dump(2) + "\n");
   write_companions(source, folder, options.texts);
   for (const auto& entry : fs::directory_iterator(folder))

@@ -74,6 +74,13 @@ std::string set_json_member(std::string_view text, std::string_view key, std::st
                                  value, empty ? "\n" : ""));
 }
 
+std::string member_text(const nlohmann::ordered_json& value) {
+  std::string text = value.dump(2);
+  for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3)
+    text.replace(at, 1, "\n  ");
+  return text;
+}
+
 std::string erase_json_member(std::string_view text, std::string_view key) {
   check_object(text);
   std::string result(text);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "formats/block_codes.h"
 #include "quant/codes.h"
 
 namespace crumb::formats {
@@ -47,10 +48,7 @@ quant::QuantizedLinear unpack_mlx(const MlxParts& parts, const quant::AffineSpec
   quant::check_spec(spec, k, name);
   const std::int64_t groups = spec.groups(k);
   const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    if (found != static_cast<std::size_t>(expected))
-      fail(ErrorKind::kCorrupt, kWhere, name, ": ", part, " has ", found, " elements; expected ", expected,
-           " for [", n, ", ", k, "] at ", quant::scheme_name(spec),
-           "; do bits and group_size of the configuration belong to this file?");
+    check_part_size(kWhere, name, part, found, expected, n, k, spec, "do bits and group_size");
   };
   if (k * spec.bits % 32 != 0)
     fail(ErrorKind::kCorrupt, kWhere, name, ": K = ", k, " at ", spec.bits,

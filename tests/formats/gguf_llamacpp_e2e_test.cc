@@ -1,5 +1,5 @@
 // Exported files in llama.cpp: its parser and its dequantizers give crumb's weights to the last bit, and the
-// model runs. Needs the venv that bench/gguf_perplexity.sh makes (xllamacpp); skipped without it.
+// model runs. Needs the venv that scripts/clients.sh llamacpp makes; skipped without it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -63,7 +63,8 @@ class LlamaCpp : public testing::TestWithParam<Case> {};
 TEST_P(LlamaCpp, ReadsTheWeightsThatWereExported) {
   const auto python = llamacpp_python();
   if (!python)
-    GTEST_SKIP() << "llama.cpp is not here (bench/gguf_perplexity.sh puts it under .deps/clients/llamacpp)";
+    GTEST_SKIP()
+        << "llama.cpp is not here (scripts/clients.sh llamacpp puts it under .deps/clients/llamacpp)";
   const Case& c = GetParam();
   TinyModel m;
   m.hidden = m.intermediate = 256;

@@ -4,33 +4,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-
-#include "base/rng.h"
+#include "support/codes_checkpoint.h"
 #include "support/expect_error.h"
 
 namespace crumb::formats {
 namespace {
 
-quant::QuantizedLinear random_codes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec) {
-  SplitMix64 random(3);
-  quant::QuantizedLinear linear{n, k, spec, {}, {}, {}};
-  const std::uint64_t top = std::uint64_t{1} << spec.bits;
-  for (std::int64_t i = 0; i < n * k; ++i)
-    linear.codes.push_back(static_cast<std::uint8_t>(random.next() % top));
-  for (std::int64_t i = 0; i < n * spec.groups(k); ++i) {
-    linear.scales.push_back(static_cast<float>(static_cast<int>(random.next() % 64) - 32) / 256);
-    linear.zero_points.push_back(static_cast<std::uint8_t>(random.next() % top));
-  }
-  return linear;
-}
-
 quant::AffineSpec spec_of(int bits, std::int64_t group) {
-  quant::AffineSpec spec;
-  spec.bits = bits;
-  spec.group_size = group;
-  spec.grid = quant::Grid::kAsym;
-  return spec;
+  return {bits, group, quant::Grid::kAsym};
+}
+quant::QuantizedLinear random_codes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec) {
+  return test::random_codes(n, k, spec, test::Zeros::kAny, 3);
 }
 
 std::vector<int> numbers(const std::vector<std::byte>& bytes) {

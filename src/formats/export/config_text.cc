@@ -6,24 +6,13 @@
 #include "io/json.h"
 
 namespace crumb::formats {
-namespace {
-
-std::string indented(const nlohmann::ordered_json& value) {
-  std::string text = value.dump(2);
-  for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3)
-    text.replace(at, 1, "\n  ");
-  return text;
-}
-
-}  // namespace
-
 ConfigText::ConfigText(std::string source) : text_(std::move(source)) {
   for (const char* key : {"quantization_config", "quantization", "compression_config"})
     text_ = erase_json_member(text_, key);
 }
 
 void ConfigText::set(std::string_view key, const nlohmann::ordered_json& value) {
-  text_ = set_json_member(text_, key, indented(value));
+  text_ = set_json_member(text_, key, member_text(value));
 }
 
 void ConfigText::set_dtype(std::string_view dtype) {

@@ -121,21 +121,6 @@ void refuse_unfit(const Checkpoint& source, const std::vector<LinearPlan>& plans
 
 }  // namespace
 
-std::vector<std::string> block_linears(const model::ModelConfig& config) {
-  std::vector<std::string> names;
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    for (const model::LinearRole role : model::kLinearRoles) names.push_back(model::linear_name(i, role));
-  }
-  return names;
-}
-
-std::optional<quant::QuantizedLinear> codes_of(const Checkpoint& source, const std::string& linear) {
-  if (auto packed = source.read_packed(linear)) return packed;
-  const std::string weight = linear + ".weight";
-  if (!source.has(weight) || !source.grid_of(weight)) return std::nullopt;
-  return source.read_codes(weight);
-}
-
 std::vector<LinearPlan> DirectoryExporter::plan_all(const Checkpoint& source) const {
   std::vector<LinearPlan> plans;
   for (const std::string& name : block_linears(source.config())) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/block_codes.h"
 #include "formats/exporter.h"
 #include "quant/quantized_linear.h"
 
@@ -43,14 +44,9 @@ struct LinearPart {
   std::string name;
   DType dtype;
   std::vector<std::int64_t> shape;
-  std::vector<std::byte> bytes = {};  // where they are known without packing; pack() leaves this part empty then
+  std::vector<std::byte> bytes =
+      {};  // where they are known without packing; pack() leaves this part empty then
 };
-
-/// The codes of a linear, wherever a checkpoint has them (packed, or a GGUF type that is a grid); nullopt for
-/// floats.
-std::optional<quant::QuantizedLinear> codes_of(const Checkpoint& source, const std::string& linear);
-/// Every block linear's name, in order.
-std::vector<std::string> block_linears(const model::ModelConfig& config);
 
 /// The text of a config.json and the changes that an export makes to it: members are replaced, added or
 /// removed, every other byte stays.

@@ -99,7 +99,8 @@ class DecoderBuilder {
 
   std::string linear(std::int64_t block, LinearRole role, const std::string& x) {
     const std::string name = model::linear_name(block, role);
-    const MatMulNBits op = tensors_.linear(name);
+    const auto [n, k] = model::linear_shape(config_, role);
+    const MatMulNBits op = tensors_.linear(name, n, k);
     const auto part = [&](const char* suffix, char which, OnnxType type, std::vector<std::int64_t> dims) {
       return graph_.tensor(name + suffix, type, std::move(dims),
                            [make = tensors_.linear_part, name, op, which] { return make(name, op, which); });
@@ -111,9 +112,7 @@ class DecoderBuilder {
         "MatMulNBits", name + ".out", {x, codes, scales, zeros},
         {{"K", op.k}, {"N", op.n}, {"bits", std::int64_t{op.bits}}, {"block_size", op.block}}, kMicrosoft);
     if (model::has_bias(config_, role)) {
-      y = graph_.node(
-          "Add", name + ".biased",
-          {y, float_tensor(name + ".bias", OnnxType::kF32, {model::linear_shape(config_, role).n})});
+      y = graph_.node("Add", name + ".biased", {y, float_tensor(name + ".bias", OnnxType::kF32, {n})});
     }
     return y;
   }

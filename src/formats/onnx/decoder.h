@@ -14,7 +14,7 @@ namespace crumb::formats {
 /// Where the graph's tensors come from; each function is called when the tensor's turn comes, or before for
 /// its type.
 struct DecoderTensors {
-  std::function<MatMulNBits(const std::string& linear)> linear;
+  std::function<MatMulNBits(const std::string& linear, std::int64_t n, std::int64_t k)> linear;
   std::function<std::vector<std::byte>(const std::string& linear, const MatMulNBits& op, char part)>
       linear_part;  // 'q' codes, 's' scales, 'z' zero points
   std::function<OnnxType(const std::string& name)> float_type;

@@ -67,6 +67,10 @@ std::int64_t size_bytes(OnnxType type) noexcept {
   return 0;
 }
 
+DType dtype_of(OnnxType type) {
+  return type == OnnxType::kF16 ? DType::kF16 : type == OnnxType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
 struct OnnxGraph::Model {
   struct Data {
     std::string name;

@@ -11,11 +11,15 @@
 #include <variant>
 #include <vector>
 
+#include "base/dtype.h"
+
 namespace crumb::formats {
 
 /// ONNX's numbers for element types (TensorProto.DataType).
 enum class OnnxType : int { kF32 = 1, kU8 = 2, kI32 = 6, kI64 = 7, kF16 = 10, kBF16 = 16 };
 std::int64_t size_bytes(OnnxType type) noexcept;
+/// Of float types; F32 for every other.
+DType dtype_of(OnnxType type);
 
 /// One graph. Nodes are added in the order in which they run; a node's first output has its name.
 class OnnxGraph {

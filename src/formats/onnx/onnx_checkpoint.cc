@@ -15,10 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kWhere = "formats.checkpoint";
 
-DType dtype_of(OnnxType type) {
-  return type == OnnxType::kF16 ? DType::kF16 : type == OnnxType::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
 class OnnxCheckpoint final : public Checkpoint {
  public:
   explicit OnnxCheckpoint(const fs::path& folder)

@@ -1,7 +1,5 @@
 #include "formats/onnx/onnx_export.h"
 
-#include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "base/error.h"
@@ -19,29 +17,13 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kWhere = "formats.onnx";
-constexpr std::string_view kWeight = ".weight";
 
 OnnxType onnx_type(DType dtype) {
   return dtype == DType::kF16 ? OnnxType::kF16 : dtype == DType::kBF16 ? OnnxType::kBF16 : OnnxType::kF32;
 }
-DType dtype_of(OnnxType type) {
-  return type == OnnxType::kF16 ? DType::kF16 : type == OnnxType::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
-/// use(name, n, k) for every block linear.
-template <class Use>
-void for_linears(const model::ModelConfig& config, const Use& use) {
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    for (const model::LinearRole role : model::kLinearRoles) {
-      const model::LinearShape shape = model::linear_shape(config, role);
-      use(model::linear_name(i, role), shape.n, shape.k);
-    }
-  }
-}
 
 MatMulNBitsFit fit_of(const Checkpoint& source, const std::string& linear, std::int64_t n, std::int64_t k) {
-  auto spec = source.packed_spec_of(linear);
-  if (!spec) spec = source.grid_of(linear + std::string(kWeight));
+  const auto spec = spec_of_codes(source, linear);
   if (!spec) return {{}, "holds floats; quantize the model first"};
   return fit_matmul_nbits(n, k, *spec);
 }
@@ -54,14 +36,18 @@ class OnnxExporter final : public Exporter {
 
   std::vector<LinearFit> fits(const Checkpoint& source) const override {
     std::vector<LinearFit> all;
-    for_linears(source.config(), [&](const std::string& name, std::int64_t n, std::int64_t k) {
-      const MatMulNBitsFit fit = fit_of(source, name, n, k);
-      if (fit.op)
-        all.push_back(
-            {name, cat("MatMulNBits ", fit.op->bits, " bits, blocks of ", fit.op->block), true, ""});
-      else
-        all.push_back({name, "", false, fit.reason});
-    });
+    for (std::int64_t i = 0; i < source.config().num_hidden_layers; ++i) {
+      for (const model::LinearRole role : model::kLinearRoles) {
+        const std::string name = model::linear_name(i, role);
+        const auto [n, k] = model::linear_shape(source.config(), role);
+        const MatMulNBitsFit fit = fit_of(source, name, n, k);
+        if (fit.op)
+          all.push_back(
+              {name, cat("MatMulNBits ", fit.op->bits, " bits, blocks of ", fit.op->block), true, ""});
+        else
+          all.push_back({name, "", false, fit.reason});
+      }
+    }
     return all;
   }
 
@@ -97,9 +83,8 @@ class OnnxExporter final : public Exporter {
  private:
   static DecoderTensors tensors_of(const Checkpoint& source) {
     DecoderTensors tensors;
-    tensors.linear = [&source](const std::string& linear) {
-      const std::vector<std::int64_t> shape = linear_shape_of(source, linear);
-      return *fit_of(source, linear, shape[0], shape[1]).op;
+    tensors.linear = [&source](const std::string& linear, std::int64_t n, std::int64_t k) {
+      return *fit_of(source, linear, n, k).op;
     };
     // The three parts of a linear follow each other: it is read once.
     struct Last {
@@ -118,14 +103,6 @@ class OnnxExporter final : public Exporter {
       return io::convert_from_f32(source.read_f32(name), dtype_of(type));
     };
     return tensors;
-  }
-
-  static std::vector<std::int64_t> linear_shape_of(const Checkpoint& source, const std::string& linear) {
-    std::vector<std::int64_t> shape;
-    for_linears(source.config(), [&](const std::string& name, std::int64_t n, std::int64_t k) {
-      if (shape.empty() && name == linear) shape = {n, k};
-    });
-    return shape;
   }
 };
 

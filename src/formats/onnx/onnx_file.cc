@@ -48,14 +48,7 @@ bool for_integers(const WireReader& field, const Use& use) {
   std::string_view rest = field.bytes();
   while (!rest.empty()) {
     std::uint64_t value = 0;
-    int shift = 0;
-    for (;; shift += 7) {
-      if (rest.empty() || shift >= 64) return false;
-      const auto byte = static_cast<unsigned char>(rest.front());
-      rest.remove_prefix(1);
-      value |= static_cast<std::uint64_t>(byte & 127) << shift;
-      if (byte < 128) break;
-    }
+    if (!take_varint(rest, value)) return false;
     use(static_cast<std::int64_t>(value));
   }
   return true;

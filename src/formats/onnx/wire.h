@@ -42,6 +42,19 @@ class WireWriter {
   std::string text_;
 };
 
+/// Cuts a number off the front of `rest`; false, with value 0, where there is none.
+inline bool take_varint(std::string_view& rest, std::uint64_t& value) {
+  value = 0;
+  for (int shift = 0; shift < 64 && !rest.empty(); shift += 7) {
+    const auto byte = static_cast<unsigned char>(rest.front());
+    rest.remove_prefix(1);
+    value |= static_cast<std::uint64_t>(byte & 127) << shift;
+    if (byte < 128) return true;
+  }
+  value = 0;
+  return false;
+}
+
 /// Walks the fields of a message. Every length is held to what is left; nothing is copied.
 class WireReader {
  public:
@@ -84,15 +97,8 @@ class WireReader {
   }
   std::uint64_t varint() {
     std::uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      if (rest_.empty()) break;
-      const auto byte = static_cast<unsigned char>(rest_.front());
-      rest_.remove_prefix(1);
-      value |= static_cast<std::uint64_t>(byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-    ok_ = false;
-    return 0;
+    ok_ = take_varint(rest_, value);
+    return value;
   }
   std::string_view rest_, bytes_;
   std::uint64_t number_ = 0;
