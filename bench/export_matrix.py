@@ -7,8 +7,8 @@
   --clients   folder of the check_*.py scripts, one for each client
   --venvs     folder of virtual environments named llamacpp, onnxruntime, mlx, compressed_tensors, auto_round, gptqmodel; those that lack are
               reported as not installed
-  --formats   some formats only; rows of others that --json holds already stay
-  --trained   a directory that crumb quantized, with a text for it
+  --formats   some formats only; rows that --json holds already and this run does not make stay
+  --trained   a directory that crumb quantized, with a text for it; several are possible
 
 A row: format, model, bits, grid, client with its version, largest |logit difference| against crumb's own fp32 logits (`crumb eval --exact
 --logits`), mean KL, size of the export, or why there is none. Exit 1 when a client's logits are beyond the tolerance of its row.
@@ -75,8 +75,10 @@ def models(args):
                     if made.returncode != 0:
                         raise SystemExit(f"export_matrix: {label}: {last_line(made.stderr)}")
                 yield label, out, ["--tokens", tokens, "--context", "64"], False
-    if args.trained and (not args.only or args.only in "trained"):
-        yield f"trained {os.path.basename(os.path.abspath(args.trained))}", args.trained, ["--text", args.text, "--context", "256"], True
+    for trained in args.trained:
+        label = f"trained {os.path.basename(os.path.abspath(trained))}"
+        if not args.only or args.only in label:
+            yield label, trained, ["--text", args.text, "--context", "256"], True
 
 
 def logits_of(args, directory, evaluation, out):
@@ -124,7 +126,7 @@ def main():
     parser.add_argument("--clients", required=True)
     parser.add_argument("--venvs", default=".deps/clients")
     parser.add_argument("--work", default="build/export-matrix")
-    parser.add_argument("--trained")
+    parser.add_argument("--trained", action="append", default=[])
     parser.add_argument("--text")
     parser.add_argument("--only")
     parser.add_argument("--formats", default=",".join(CLIENTS))
@@ -143,6 +145,8 @@ def main():
                 shutil.rmtree(out)
             elif os.path.exists(out):
                 os.remove(out)
+            if trained and format_name == "hf" and "hf" not in args.formats.split(",") and "gguf" not in args.formats.split(","):
+                continue
             # A head of Q8_0 would show in the logits; the linears are what is compared.
             more = ["--head-type", "F16"] if format_name == "gguf" else []
             exported = run([args.crumb, "export", directory, "--to", format_name, "-o", out, *more])
@@ -160,9 +164,10 @@ def main():
             for result in check(args, format_name, out, against, floats, trained):
                 rows.append({"model": label, "format": format_name, "bytes": size_of(out), **result})
         print(f"{label}: " + ", ".join(f"{r['format']} {r['result']}" for r in rows if r["model"] == label), file=sys.stderr, flush=True)
-    if args.json and os.path.exists(args.json):  # rows of formats that were not asked for stay
+    if args.json and os.path.exists(args.json):  # rows that were not made now stay
+        made = {(r["format"], r["model"]) for r in rows}
         with open(args.json) as old:
-            rows = [r for r in json.load(old) if r["format"] not in args.formats.split(",")] + rows
+            rows = [r for r in json.load(old) if (r["format"], r["model"]) not in made] + rows
     if args.json:
         rows.sort(key=lambda r: (r["format"], r["model"]))
         with open(args.json, "w") as out:

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/log.h"
 #include "base/memory_info.h"
@@ -33,24 +34,43 @@ data::TokenWindows read_windows(const EvalOptions& options, const OpenedModel& l
                                   loaded.model->vocab_size(), options.context, options.windows);
 }
 
-/// The first window and the logits of its positions, as other programs' checks read them: tokens i32 [n],
-/// logits f32 [n, vocab].
-void write_logits(const std::string& path, model::LanguageModel& model,
-                  std::span<const std::int32_t> tokens) {
-  std::vector<float> logits;
-  logits.reserve(tokens.size() * static_cast<std::size_t>(model.vocab_size()));
-  model.forward(tokens, [&](std::int64_t, std::int64_t, std::span<const float> rows) {
-    logits.insert(logits.end(), rows.begin(), rows.end());
-  });
-  const auto n = static_cast<std::int64_t>(tokens.size());
-  io::write_safetensors_atomically(path,
-                                   {{"tokens", DType::kI32, {n}, [&] { return io::bytes_of(tokens); }},
-                                    {"logits",
-                                     DType::kF32,
-                                     {n, model.vocab_size()},
-                                     [&] { return io::bytes_of(std::span<const float>(logits)); }}},
-                                   {});
-}
+/// A model that keeps the logits of the first sequence it is asked about.
+class FirstLogits final : public model::LanguageModel {
+ public:
+  explicit FirstLogits(model::LanguageModel& model) : model_(model) {}
+  std::int64_t vocab_size() const override { return model_.vocab_size(); }
+  std::int64_t max_context() const override { return model_.max_context(); }
+  std::unique_ptr<model::Session> open_session(std::int64_t batch, std::int64_t capacity) override {
+    return model_.open_session(batch, capacity);
+  }
+  void forward(std::span<const std::int32_t> tokens, const LogitsSink& sink) override {
+    if (!tokens_.empty()) return model_.forward(tokens, sink);
+    tokens_.assign(tokens.begin(), tokens.end());
+    logits_.reserve(tokens.size() * static_cast<std::size_t>(vocab_size()));
+    model_.forward(tokens, [&](std::int64_t first, std::int64_t rows, std::span<const float> logits) {
+      logits_.insert(logits_.end(), logits.begin(), logits.end());
+      sink(first, rows, logits);
+    });
+  }
+
+  /// As other programs' checks read them: tokens i32 [n], logits f32 [n, vocab].
+  void write(const std::string& path) const {
+    const auto n = static_cast<std::int64_t>(tokens_.size());
+    io::write_safetensors_atomically(
+        path,
+        {{"tokens", DType::kI32, {n}, [&] { return io::bytes_of(std::span<const std::int32_t>(tokens_)); }},
+         {"logits",
+          DType::kF32,
+          {n, vocab_size()},
+          [&] { return io::bytes_of(std::span<const float>(logits_)); }}},
+        {});
+  }
+
+ private:
+  model::LanguageModel& model_;
+  std::vector<std::int32_t> tokens_;
+  std::vector<float> logits_;
+};
 
 int evaluate(EvalOptions& options) {
   const OpenedModel loaded = options.load.open(options.model);
@@ -61,15 +81,18 @@ int evaluate(EvalOptions& options) {
     if (done == total || done % std::max<std::int64_t>(total / 10, 1) == 0)
       log::info("eval: window ", done, " of ", total);
   };
-  if (!options.logits.empty()) write_logits(options.logits, *loaded.model, windows.row(0));
+  std::optional<FirstLogits> first;
+  if (!options.logits.empty()) first.emplace(*loaded.model);
+  model::LanguageModel& model = first ? *first : *loaded.model;
   nlohmann::ordered_json out;
   if (options.reference.empty()) {
-    out = eval::to_json(eval::perplexity(*loaded.model, windows, progress));
+    out = eval::to_json(eval::perplexity(model, windows, progress));
   } else {
     const OpenedModel reference = options.load.open(options.reference);
-    out = eval::to_json(eval::divergence(*loaded.model, *reference.model, windows, progress));
+    out = eval::to_json(eval::divergence(model, *reference.model, windows, progress));
     out["reference"] = options.reference;
   }
+  if (first) first->write(options.logits);
   out["model"] = options.model;
   out["description"] = loaded.description;
   out["source"] = windows.source;

@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
 struct ExportFlags {
-  std::string model, to, output, head_type;
+  std::string model, to, output, head_type, gptq_zeros;
   std::uint64_t shard_bytes = 5'000'000'000;
   bool list = false, requantize = false, check = false, json = false;
 };
@@ -100,7 +100,10 @@ ordered_json write(const ExportFlags& flags, const formats::Exporter& exporter, 
   if (fs::exists(output))
     fail(ErrorKind::kInvalidArgument, "cli.export", output.string(),
          ": is there already; give another name with --output, or remove it");
-  const auto source = formats::Checkpoint::open(flags.model);
+  formats::OpenOptions open;
+  if (!flags.gptq_zeros.empty())
+    open.gptq_zeros = flags.gptq_zeros == "v1" ? formats::GptqZeros::kV1 : formats::GptqZeros::kV2;
+  const auto source = formats::Checkpoint::open(flags.model, open);
   formats::ExportOptions options;
   options.shard_bytes = static_cast<std::int64_t>(flags.shard_bytes);
   options.requantize = flags.requantize;
@@ -295,6 +298,12 @@ void add_import(CLI::App& app, Action& action) {
                    "GPTQ, auto-round, compressed-tensors, AWQ, MLX or ONNX directory, or .gguf")
       ->required();
   command->add_option("-o,--output", flags->output, "the directory to write")->required();
+  command
+      ->add_option(
+          "--gptq-zeros", flags->gptq_zeros,
+          "how GPTQ tensors store zero points, where no configuration says so (EfficientQAT: v2) or a "
+          "wrong one (OmniQuant: v2); bits and groups are read from their shapes")
+      ->check(CLI::IsMember({"v1", "v2"}));
   add_common(*command, *flags);
   command->callback([flags, &action] {
     action = [flags] {

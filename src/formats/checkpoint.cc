@@ -52,8 +52,8 @@ void check_promise(const Checkpoint& checkpoint, const model::PromisedTensor& te
     if (checkpoint.has(linear + ".qweight") && !checkpoint.packed_spec()) {
       fail(ErrorKind::kUnsupported, kWhere, checkpoint.path().string(), ": '", linear,
            ".qweight' holds codes, but neither config.json nor quantize_config.json says which; want a "
-           "quantization_config with quant_method, "
-           "bits, group_size and checkpoint_format (gptq_v2 for EfficientQAT's own directories)");
+           "quantization_config with quant_method, bits, group_size and checkpoint_format; or crumb import "
+           "--gptq-zeros v2 (EfficientQAT's and OmniQuant's own directories) or v1");
     }
   }
   check_shape(checkpoint, tensor.name, tensor.shape);
@@ -75,7 +75,7 @@ std::vector<std::string> unpromised_names(std::int64_t block,
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
+std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path, const OpenOptions& options) {
   std::error_code error;
   if (!fs::exists(path, error)) {
     fail(ErrorKind::kNotFound, kWhere, path.string(),
@@ -97,7 +97,7 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
     else if (!has_safetensors(path) && fs::exists(path / "model.onnx"))
       checkpoint = open_onnx_directory(path);
     else
-      checkpoint = open_hf_directory(path);
+      checkpoint = open_hf_directory(path, options);
   } else if (path.extension() == ".gguf") {
     checkpoint = open_gguf(path);
   } else {
@@ -134,6 +134,14 @@ void check_promises(const Checkpoint& checkpoint) {
          "' is there, but num_hidden_layers is ", config.num_hidden_layers,
          "; config.json is another model's");
   }
+}
+
+std::vector<float> Checkpoint::read_f32_rows(std::string_view name, std::int64_t first,
+                                             std::int64_t count) const {
+  const std::vector<float> all = read_f32(name);
+  const std::int64_t rows = shape(name).at(0), columns = static_cast<std::int64_t>(all.size()) / rows;
+  CRUMB_CHECK(first >= 0 && count >= 0 && first + count <= rows);
+  return {all.begin() + first * columns, all.begin() + (first + count) * columns};
 }
 
 quant::QuantizedLinear Checkpoint::read_codes(std::string_view) const {

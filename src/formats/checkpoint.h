@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "formats/gptq.h"
 #include "model/config.h"
 #include "model/family.h"
 #include "quant/quantized_linear.h"
@@ -17,6 +18,13 @@
 namespace crumb::formats {
 
 enum class CheckpointKind { kHuggingFace, kGguf, kPacked };
+
+/// What the user knows and the files do not say.
+struct OpenOptions {
+  /// How GPTQ tensors store zero points, over what a configuration says. Directories without one
+  /// (EfficientQAT writes such) open with it: bits and group size are those of the tensors' shapes.
+  std::optional<GptqZeros> gptq_zeros;
+};
 
 struct StoredTensor {
   std::string name, type;  // "F16", "I32", "Q4_1"
@@ -32,7 +40,7 @@ class Checkpoint {
   /// Throws NotFound (path, missing shard), Corrupt, Unsupported (architecture, tensor type, quantization
   /// method). Every tensor that the configuration promises is looked up here, with its shape, so that a run
   /// cannot fail at block 60.
-  static std::unique_ptr<Checkpoint> open(const std::filesystem::path& path);
+  static std::unique_ptr<Checkpoint> open(const std::filesystem::path& path, const OpenOptions& options = {});
   virtual ~Checkpoint() = default;
 
   virtual CheckpointKind kind() const = 0;
@@ -48,6 +56,10 @@ class Checkpoint {
   virtual DType float_dtype(std::string_view name) const = 0;
   /// Values as f32. Throws Numerics when a value is NaN or infinite, naming tensor and index.
   virtual std::vector<float> read_f32(std::string_view name) const = 0;
+  /// Rows [first, first + count) of read_f32, or that many elements of a vector; memory: these, where the
+  /// file holds floats in the model's order. Indices in messages count from the first row.
+  virtual std::vector<float> read_f32_rows(std::string_view name, std::int64_t first,
+                                           std::int64_t count) const;
 
   /// A linear "model.layers.3.self_attn.q_proj" (no ".weight") stored as codes. nullopt for float linears.
   virtual std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const = 0;
@@ -55,6 +67,8 @@ class Checkpoint {
   virtual std::optional<quant::AffineSpec> packed_spec() const = 0;
   /// Of this one: linears may differ. nullopt for float linears, as read_packed.
   virtual std::optional<quant::AffineSpec> packed_spec_of(std::string_view) const { return std::nullopt; }
+  /// Whether the scales of a linear stored as codes are binary16 numbers, as engines keep them.
+  virtual bool scales_fit_f16(std::string_view) const { return true; }
   /// Whether the file holds codes of the linear, whose parts then have the shapes that [n, k] and its spec
   /// give; throws NotFound, Corrupt or InvalidArgument where they have not.
   virtual bool check_codes(const std::string&, std::int64_t, std::int64_t) const { return false; }

@@ -67,6 +67,24 @@ class GgufCheckpoint final : public Checkpoint {
     return type == "F32" ? DType::kF32 : type == "BF16" ? DType::kBF16 : DType::kF16;
   }
 
+  std::vector<float> read_f32_rows(std::string_view name, std::int64_t first,
+                                   std::int64_t count) const override {
+    const io::GgufTensor& tensor = find(name);
+    if (tensor.dims.size() != 2 || permuted_heads(name) > 0)
+      return Checkpoint::read_f32_rows(name, first, count);
+    CRUMB_CHECK(first >= 0 && count >= 0 && first + count <= tensor.dims[1]);
+    const GgufType& type = *find_gguf_type(tensor.type);
+    std::vector<float> values(static_cast<std::size_t>(count * tensor.dims[0]));
+    const auto row_bytes = static_cast<std::size_t>(gguf_tensor_bytes(type, tensor.dims[0], 1));
+    dequantize_gguf(type,
+                    file_.bytes(tensor, static_cast<std::uint64_t>(gguf_tensor_bytes(tensor)))
+                        .subspan(static_cast<std::size_t>(first) * row_bytes,
+                                 static_cast<std::size_t>(count) * row_bytes),
+                    values);
+    check_finite(values, path().string(), name);
+    return values;
+  }
+
   std::vector<float> read_f32(std::string_view name) const override {
     const io::GgufTensor& tensor = find(name);
     std::int64_t elements = 1;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "formats/checkpoint_readers.h"
 #include "formats/companions.h"
 #include "formats/packed_reader.h"
@@ -19,11 +20,15 @@ constexpr std::string_view kWhere = "formats.checkpoint";
 
 class HfCheckpoint final : public Checkpoint {
  public:
-  explicit HfCheckpoint(const fs::path& folder)
+  HfCheckpoint(const fs::path& folder, const OpenOptions& options)
       : path_(folder), config_text_(io::read_text_file(folder / "config.json")) {
     const std::string subject = (folder / "config.json").string();
     config_ = model::parse_hf_config(io::parse_json(config_text_, subject), subject);
     tensors_ = std::make_unique<TensorTable>(folder);
+    if (options.gptq_zeros) {
+      reader_ = make_inferring_gptq_reader(*tensors_, config_, *options.gptq_zeros);
+      return;
+    }
     reader_ = make_packed_reader(io::parse_ordered_json(config_text_, subject), subject);
     if (const fs::path file = folder / "quantize_config.json"; !reader_ && fs::exists(file)) {
       reader_ =
@@ -55,6 +60,11 @@ class HfCheckpoint final : public Checkpoint {
   std::vector<float> read_f32(std::string_view name) const override {
     return matrix_shape(name).empty() ? tensors_->floats(name) : reader_->read_matrix(*tensors_, name);
   }
+  std::vector<float> read_f32_rows(std::string_view name, std::int64_t first,
+                                   std::int64_t count) const override {
+    return matrix_shape(name).empty() ? tensors_->float_rows(name, first, count)
+                                      : Checkpoint::read_f32_rows(name, first, count);
+  }
 
   std::optional<quant::QuantizedLinear> read_packed(std::string_view linear) const override {
     if (!holds_codes(linear)) return std::nullopt;
@@ -73,6 +83,12 @@ class HfCheckpoint final : public Checkpoint {
   }
   std::optional<quant::AffineSpec> packed_spec_of(std::string_view linear) const override {
     return holds_codes(linear) ? std::optional(spec_of(linear)) : std::nullopt;
+  }
+  bool scales_fit_f16(std::string_view linear) const override {
+    const std::string scales = cat(linear, ".", reader_->scales_part());
+    if (tensors_->info(scales).dtype == DType::kF16) return true;
+    const std::vector<float> values = tensors_->floats(scales);
+    return std::all_of(values.begin(), values.end(), [](float s) { return round_to_f16(s) == s; });
   }
   bool check_codes(const std::string& linear, std::int64_t n, std::int64_t k) const override {
     if (!holds_codes(linear)) return false;
@@ -157,8 +173,8 @@ class HfCheckpoint final : public Checkpoint {
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> open_hf_directory(const fs::path& folder) {
-  return std::make_unique<HfCheckpoint>(folder);
+std::unique_ptr<Checkpoint> open_hf_directory(const fs::path& folder, const OpenOptions& options) {
+  return std::make_unique<HfCheckpoint>(folder, options);
 }
 
 }  // namespace crumb::formats

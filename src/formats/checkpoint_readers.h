@@ -7,7 +7,8 @@
 
 namespace crumb::formats {
 
-std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& folder);
+std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& folder,
+                                              const OpenOptions& options);
 /// model.onnx with config.json beside it.
 std::unique_ptr<Checkpoint> open_onnx_directory(const std::filesystem::path& folder);
 std::unique_ptr<Checkpoint> open_gguf(const std::filesystem::path& file);

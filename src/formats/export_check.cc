@@ -7,20 +7,12 @@
 #include "base/interrupt.h"
 #include "base/str.h"
 #include "formats/block_codes.h"
+#include "formats/float_parts.h"
+#include "quant/relative_error.h"
 #include "quant/restate.h"
 
 namespace crumb::formats {
 namespace {
-
-double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = static_cast<double>(a[i]) - b[i];
-    difference += d * d;
-    norm += static_cast<double>(a[i]) * a[i];
-  }
-  return norm == 0 ? (difference == 0 ? 0 : 1) : std::sqrt(difference / norm);
-}
 
 /// The first place where two linears differ, in words; empty where none does.
 std::string first_difference(quant::QuantizedLinear a, quant::QuantizedLinear b) {
@@ -62,7 +54,7 @@ ExportCheck check_export(const Checkpoint& source, const std::filesystem::path& 
     const auto lossy = std::find_if(report.lossy.begin(), report.lossy.end(),
                                     [&](const auto& entry) { return entry.first.linear == name; });
     if (lossy != report.lossy.end()) {
-      const double error = relative_difference(values_of(source, name), values_of(*back, name));
+      const double error = quant::relative_error(values_of(source, name), values_of(*back, name));
       ++out.lossy;
       if (!(std::abs(error - lossy->second) <= 1e-6))
         out.faults.push_back(cat(name, ": relative error ", error, "; the report says ", lossy->second));
@@ -88,13 +80,21 @@ ExportCheck check_export(const Checkpoint& source, const std::filesystem::path& 
   }
   const auto compare_floats = [&](const model::PromisedTensor& tensor) {
     if (tensor.linear_weight) return;
-    const std::vector<float> x = source.read_f32(tensor.name), y = back->read_f32(tensor.name);
-    if (x == y) {
+    if (source.shape(tensor.name) != back->shape(tensor.name)) {
+      out.faults.push_back(cat(tensor.name, ": its shape differs"));
+      return;
+    }
+    quant::RelativeError error;
+    const std::int64_t columns = tensor.shape.size() == 2 ? tensor.shape[1] : 1;
+    for_each_float_part(source, tensor.name, [&](std::int64_t first, std::span<const float> x) {
+      error.add(x, back->read_f32_rows(tensor.name, first / columns, std::ssize(x) / columns));
+    });
+    if (error.none()) {
       ++out.float_tensors;
-    } else if (exact_floats || x.size() != y.size()) {
+    } else if (exact_floats) {
       out.faults.push_back(cat(tensor.name, ": its floats differ"));
     } else {
-      out.changed_floats.emplace_back(tensor.name, relative_difference(x, y));
+      out.changed_floats.emplace_back(tensor.name, error.value());
     }
   };
   for (const auto& tensor : model::outer_tensors(source.config())) compare_floats(tensor);

@@ -9,11 +9,13 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "formats/block_codes.h"
+#include "formats/float_parts.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_pack.h"
 #include "formats/gguf_rows.h"
 #include "model/family.h"
 #include "quant/affine.h"
+#include "quant/relative_error.h"
 
 namespace crumb::formats {
 namespace {
@@ -51,12 +53,10 @@ LinearPlan plan_floats(const Checkpoint& source, const std::string& linear, cons
   LinearPlan plan{linear, &type, true, "", false};
   // A GGUF block type without a grid of ours is read as floats that F16 may not hold.
   if (source.kind() != CheckpointKind::kGguf || type.name != "F16") return plan;
-  const std::vector<float> values = source.read_f32(weight);
-  const auto rounded =
-      std::count_if(values.begin(), values.end(), [](float v) { return round_to_f16(v) != v; });
-  if (rounded > 0) {
+  if (const std::int64_t rounded = count_beyond_f16(source, weight); rounded > 0) {
+    const std::vector<std::int64_t> shape = source.shape(weight);
     plan.lossless = false;
-    plan.reason = cat("F16: ", rounded, " of ", values.size(), " weights are no binary16 numbers");
+    plan.reason = cat("F16: ", rounded, " of ", shape[0] * shape[1], " weights are no binary16 numbers");
   }
   return plan;
 }
@@ -99,16 +99,10 @@ void refuse_misfits(const std::vector<LinearPlan>& plans, bool requantize) {
        requantize ? "export to another format" : "requantize to store them at the nearest");
 }
 
-double relative_error(const std::vector<float>& w, const GgufType& type, std::span<const std::byte> bytes) {
+double packing_error(const std::vector<float>& w, const GgufType& type, std::span<const std::byte> bytes) {
   std::vector<float> stored(w.size());
   dequantize_gguf(type, bytes, stored);
-  double error = 0, energy = 0;
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const double exact = w[i], difference = exact - static_cast<double>(stored[i]);
-    error += difference * difference;
-    energy += exact * exact;
-  }
-  return energy > 0 ? std::sqrt(error / energy) : 0;
+  return quant::relative_error(w, stored);
 }
 
 /// One export: the file's tensors, in order.
@@ -250,7 +244,17 @@ class GgufFileOf {
   void add_floats(const model::PromisedTensor& tensor) {
     const GgufType& type = tensor.shape.size() == 2 ? head_type(tensor) : type_named("F32");
     add(model::gguf_name_from_hf(tensor.name), tensor.shape, type, [this, tensor, &type] {
-      return pack_gguf_floats(read_rows(tensor), tensor.shape.back(), type, tensor.name);
+      if (permuted_heads(tensor.name) > 0)
+        return pack_gguf_floats(read_rows(tensor), tensor.shape.back(), type, tensor.name);
+      std::vector<std::byte> out;
+      const std::int64_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+      out.reserve(static_cast<std::size_t>(gguf_tensor_bytes(type, tensor.shape.back(), rows)));
+      for_each_float_part(source_, tensor.name, [&](std::int64_t first, std::span<const float> values) {
+        const std::int64_t k = tensor.shape.size() == 2 ? tensor.shape[1] : std::ssize(values);
+        const std::vector<std::byte> part = pack_gguf_floats(values, k, type, tensor.name, first);
+        out.insert(out.end(), part.begin(), part.end());
+      });
+      return out;
     });
   }
 
@@ -268,7 +272,7 @@ class GgufFileOf {
       }
       if (!plan.lossless) {
         report_->lossy.emplace_back(LinearFit{plan.linear, std::string(plan.type->name), false, plan.reason},
-                                    relative_error(w, *plan.type, bytes));
+                                    packing_error(w, *plan.type, bytes));
       }
       return bytes;
     });

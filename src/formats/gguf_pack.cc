@@ -112,14 +112,14 @@ std::vector<std::byte> pack_gguf(const QuantizedLinear& linear, const GgufType& 
 }
 
 std::vector<std::byte> pack_gguf_floats(std::span<const float> values, std::int64_t k, const GgufType& type,
-                                        std::string_view name) {
+                                        std::string_view name, std::int64_t first_value) {
   const auto count = static_cast<std::int64_t>(values.size());
   std::vector<std::byte> out(static_cast<std::size_t>(gguf_tensor_bytes(type, k, count / k)));
   CRUMB_CHECK(count % k == 0);
   const auto check = [&](std::size_t i, bool good) {
     if (!good)
-      fail(ErrorKind::kNumerics, kWhere, name, ": value ", i, " is ", values[i], ", which ", type.name,
-           " does not hold; take F32");
+      fail(ErrorKind::kNumerics, kWhere, name, ": value ", first_value + static_cast<std::int64_t>(i), " is ",
+           values[i], ", which ", type.name, " does not hold; take F32");
   };
   if (type.name == "Q8_0") {
     parallel_for(count / 32, 1024, [&](std::int64_t begin, std::int64_t end) {

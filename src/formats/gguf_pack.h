@@ -55,9 +55,9 @@ std::vector<std::byte> pack_gguf(const quant::QuantizedLinear& linear, const Ggu
                                  std::string_view name);
 
 /// F32, F16, BF16 (rounded half to even) or Q8_0 (for each 32 weights the scale max |w| / 127 in binary16,
-/// then Q1) of float rows [N, K]. Throws Numerics when a value passes the type's range, InvalidArgument for
-/// another type or when 32 does not divide K.
+/// then Q1) of float rows [N, K]; `first` is the index of values[0] in messages. Throws Numerics when a value
+/// passes the type's range, InvalidArgument for another type or when 32 does not divide K.
 std::vector<std::byte> pack_gguf_floats(std::span<const float> values, std::int64_t k, const GgufType& type,
-                                        std::string_view name);
+                                        std::string_view name, std::int64_t first = 0);
 
 }  // namespace crumb::formats

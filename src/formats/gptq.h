@@ -69,13 +69,15 @@ nlohmann::ordered_json gptq_quantization_config(const GptqConfigToWrite& config)
 struct GptqConfig {
   quant::AffineSpec spec;  // of most linears
   LinearSpecs specs;       // of each, "dynamic" included
-  GptqZeros zeros = GptqZeros::kV2;
+  /// nullopt: not said, but "sym" is true: every zero point is 2^(bits-1), and the field tells v1 from v2.
+  std::optional<GptqZeros> zeros;
   std::optional<int> head_bits;  // 0, 4, 6 or 8; nullopt: not said
+  bool act_order = false;  // "desc_act", of any linear: only the g_idx of each tells whether groups are plain
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws
-/// Unsupported for another method, act-order, a quantized head and unknown formats; Corrupt for missing
-/// fields, among them checkpoint_format: z and z - 1 cannot be told apart by looking, and the wrong guess is
-/// a wrong model.
+/// Unsupported for another method, a quantized head and unknown formats; Corrupt for missing
+/// fields, among them checkpoint_format where "sym" is false and no known tool is named: z and z - 1 cannot
+/// be told apart by looking, and the wrong guess is a wrong model.
 GptqConfig parse_gptq_config(const nlohmann::ordered_json& config, std::string_view subject);
 
 }  // namespace crumb::formats

@@ -11,17 +11,20 @@ namespace {
 using nlohmann::ordered_json;
 constexpr std::string_view kWhere = "formats.parse_gptq_config";
 
-GptqZeros zeros_of(const ConfigFields& config) {
+std::optional<GptqZeros> zeros_of(const ConfigFields& config) {
   const std::string_view subject = config.subject();
   std::string format = config.text("checkpoint_format");
   if (format.empty()) format = config.text("format");
   if (format == "gptq_v2") return GptqZeros::kV2;
   if (format == "gptq") return GptqZeros::kV1;
+  if (format.empty() && config.text("provider") == "auto-round") return GptqZeros::kV1;  // its auto_gptq
+  if (format.empty() && config.flag("sym")) return std::nullopt;
   if (format.empty()) {
     fail(ErrorKind::kCorrupt, kWhere, subject,
          ": checkpoint_format is missing, and v1 (stores z - 1) and v2 (stores z) cannot be told apart by "
-         "looking; add \"checkpoint_format\": \"gptq\" (what AutoGPTQ wrote) or \"gptq_v2\" (EfficientQAT, "
-         "OmniQuant) to it");
+         "looking; say --gptq-zeros v1 (what AutoGPTQ wrote) or v2 (EfficientQAT, OmniQuant) to crumb "
+         "import, or "
+         "add \"checkpoint_format\": \"gptq\" or \"gptq_v2\" to it");
   }
   fail(ErrorKind::kUnsupported, kWhere, subject, ": checkpoint_format '", format,
        "'; known are gptq and gptq_v2");
@@ -71,15 +74,7 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
   }
   GptqConfig result;
   result.spec = config.spec();
-  // desc_act itself is harmless where g_idx is plain; unpack_gptq looks at every g_idx. Without one in the
-  // file it cannot.
-  const auto refuse_act_order = [&](const ConfigFields& fields) {
-    if (fields.flag("desc_act")) {
-      fail(ErrorKind::kUnsupported, kWhere, subject,
-           ": desc_act is true (act-order); crumb reads groups of neighboring inputs only");
-    }
-  };
-  refuse_act_order(config);
+  result.act_order = config.flag("desc_act");
   if (config.flag("lm_head"))
     fail(ErrorKind::kUnsupported, kWhere, subject, ": the head is quantized; crumb reads float heads only");
   const std::string pack_dtype = config.text("pack_dtype");
@@ -106,7 +101,7 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
         continue;
       }
       const ConfigFields own(value, kWhere, subject);
-      refuse_act_order(own);
+      result.act_order |= own.flag("desc_act");
       result.specs.add(LinearSpecs::Match::kBegin, key.starts_with("+:") ? key.substr(2) : key,
                        own.spec_over(result.spec), subject);
     }

@@ -9,8 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/gptq.h"
 #include "formats/linear_specs.h"
 #include "formats/tensor_table.h"
+#include "model/config.h"
 #include "quant/codes.h"
 #include "quant/quantized_linear.h"
 
@@ -27,6 +29,9 @@ class PackedReader {
   const LinearSpecs& specs() const { return specs_; }
   /// At which an engine is to keep embedding and head, where the configuration says so.
   virtual std::optional<int> head_bits() const { return std::nullopt; }
+
+  /// "scales": what the tensor of a linear's scales is called.
+  virtual std::string_view scales_part() const { return "scales"; }
 
   /// Whether the directory has codes of this linear.
   virtual bool holds(const TensorTable& tensors, std::string_view linear) const = 0;
@@ -60,6 +65,10 @@ std::unique_ptr<PackedReader> make_method_reader(const nlohmann::ordered_json& q
 
 std::unique_ptr<PackedReader> make_gptq_reader(const nlohmann::ordered_json& quantization,
                                                std::string_view subject);
+/// GPTQ tensors whose bits and group sizes are those that their shapes allow, whatever a configuration says.
+/// Throws NotFound when no linear has any, Corrupt when the shapes of one fit no bits.
+std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tensors,
+                                                         const model::ModelConfig& config, GptqZeros zeros);
 std::unique_ptr<PackedReader> make_auto_round_reader(const nlohmann::ordered_json& quantization,
                                                      std::string_view subject);
 std::unique_ptr<PackedReader> make_compressed_tensors_reader(const nlohmann::ordered_json& quantization,

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
 #include "io/json.h"
@@ -77,14 +78,25 @@ const io::TensorInfo& TensorTable::info(std::string_view name) const {
 }
 
 std::vector<float> TensorTable::floats(std::string_view name) const {
+  const std::vector<std::int64_t>& shape = info(name).shape;
+  return float_rows(name, 0, shape.empty() ? 1 : shape[0]);
+}
+
+std::vector<float> TensorTable::float_rows(std::string_view name, std::int64_t first,
+                                           std::int64_t count) const {
   const io::TensorInfo& tensor = info(name);
   if (!is_float(tensor.dtype)) {
     fail(ErrorKind::kCorrupt, kWhere, folder_.string(), ": tensor '", name, "' is ", to_string(tensor.dtype),
          "; want a float dtype; this is no float checkpoint");
   }
-  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+  const std::int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  CRUMB_CHECK(first >= 0 && count >= 0 && first + count <= rows);
+  const auto row = static_cast<std::size_t>(rows == 0 ? 0 : tensor.elements() / rows);
+  const auto begin = static_cast<std::size_t>(first) * row, length = static_cast<std::size_t>(count) * row;
+  const auto width = static_cast<std::size_t>(size_bytes(tensor.dtype));
+  std::vector<float> values(length);
   const io::SafetensorsFile& file = file_of(name);
-  file.read_f32(tensor, values);
+  io::convert_to_f32(file.bytes(tensor).subspan(begin * width, length * width), tensor.dtype, values);
   check_finite(values, file.path().string(), name);
   return values;
 }

@@ -26,6 +26,8 @@ class TensorTable {
 
   /// Values of a float tensor as f32; throws Corrupt for another dtype, Numerics for NaN and infinity.
   std::vector<float> floats(std::string_view name) const;
+  /// Rows [first, first + count) of it.
+  std::vector<float> float_rows(std::string_view name, std::int64_t first, std::int64_t count) const;
   /// Words of codes as they lie in the file: I32 or U32, else Corrupt.
   std::vector<std::uint32_t> words(std::string_view name) const;
   /// Throws NotFound or Corrupt unless the tensor is there with this shape.

@@ -8,6 +8,7 @@
 #include "base/parallel_for.h"
 #include "quant/affine.h"
 #include "quant/clip_search.h"
+#include "quant/relative_error.h"
 
 namespace crumb::quant {
 
@@ -116,15 +117,7 @@ QuantizedLinear nearest_symmetric(QuantizedLinear linear) {
 }
 
 double relative_error(const QuantizedLinear& a, const QuantizedLinear& b) {
-  const std::vector<float> x = dequantize(a), y = dequantize(b);
-  CRUMB_CHECK(x.size() == y.size());
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double d = static_cast<double>(x[i]) - y[i];
-    difference += d * d;
-    norm += static_cast<double>(x[i]) * x[i];
-  }
-  return norm == 0 ? (difference == 0 ? 0 : 1) : std::sqrt(difference / norm);
+  return relative_error(dequantize(a), dequantize(b));
 }
 
 }  // namespace crumb::quant

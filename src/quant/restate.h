@@ -30,7 +30,7 @@ QuantizedLinear requantize(const QuantizedLinear& linear, const AffineSpec& spec
 /// with zero points 2^(bits-1) - 1 and 2^(bits-1) to choose from; all others keep their weights exactly.
 QuantizedLinear nearest_symmetric(QuantizedLinear linear);
 
-/// ||a - b|| / ||a|| of the dequantized weights, sums in f64; 0 when both are zero.
+/// relative_error of the dequantized weights.
 double relative_error(const QuantizedLinear& a, const QuantizedLinear& b);
 
 }  // namespace crumb::quant

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "base/log.h"
 #include "base/parallel_for.h"  // SerialLoops
 #include "quant/affine.h"
 #include "quant/restate.h"
@@ -41,12 +42,14 @@ class Planner {
       const std::string name = model::linear_name(block, role);
       const std::optional<quant::AffineSpec> spec =
           checkpoint_.has(name + ".weight") ? checkpoint_.grid_of(name + ".weight") : packed_spec_of(name);
-      if (spec) group = std::gcd(group, spec->group_of(shape_of(name).k));
+      if (spec && fits_kernels(name)) group = std::gcd(group, spec->group_of(shape_of(name).k));
     }
     for (const LinearRole role : roles) {
       const std::string name = model::linear_name(block, role);
       if (checkpoint_.has(name + ".weight")) {
         stored_matrix(name + ".weight", group);
+      } else if (!fits_kernels(name)) {
+        decoded(name);
       } else {
         const auto [n, k] = shape_of(name);
         quant::AffineSpec spec = packed_spec_of(name);
@@ -67,7 +70,15 @@ class Planner {
     lowbit(name, shape[0], k, head_spec(options_.head_bits, k));
   }
 
-  ImagePlan finish() { return std::move(plan_); }
+  ImagePlan finish() {
+    if (decoded_ > 0) {
+      log::warn("[runtime.weights] ", checkpoint_.path().string(), ": the scales of ", decoded_,
+                " linears are no binary16 numbers, which the kernels want; these run as ",
+                options_.exact_floats ? "f32" : "f16",
+                ", larger and slower; crumb import --requantize rounds the scales");
+    }
+    return std::move(plan_);
+  }
 
  private:
   model::LinearShape shape_of(const std::string& name) const {
@@ -76,6 +87,21 @@ class Planner {
     for (const LinearRole role : model::kLinearRoles)
       if (inside == model::hf_name(role)) return model::linear_shape(checkpoint_.config(), role);
     CRUMB_CHECK(false);
+  }
+
+  /// The kernels' layout keeps scales as binary16.
+  bool fits_kernels(const std::string& linear) const {
+    return checkpoint_.has(linear + ".weight") || checkpoint_.scales_fit_f16(linear);
+  }
+
+  /// Codes that run as floats.
+  void decoded(const std::string& linear) {
+    const auto [n, k] = shape_of(linear);
+    const auto type = options_.exact_floats ? kernels::DenseType::kF32 : kernels::DenseType::kF16;
+    ImageSection s{linear, Kind::kDense, n, k, type, {}, 0, 0};
+    s.bytes = static_cast<std::size_t>(n * k * kernels::dense_element_bytes(type));
+    add(std::move(s));
+    ++decoded_;
   }
 
   quant::AffineSpec packed_spec_of(const std::string& linear) const {
@@ -123,6 +149,7 @@ class Planner {
   const formats::Checkpoint& checkpoint_;
   ImageOptions options_;
   ImagePlan plan_;
+  int decoded_ = 0;
 };
 
 quant::AffineSpec spec_of(const kernels::LowbitShape& shape) {
@@ -148,15 +175,27 @@ void fill_section(const ImageSection& s, const formats::Checkpoint& checkpoint, 
     kernels::pack_lowbit(*codes, s.shape, 0, s.shape.tiles(), to, s.name);
     return;
   }
-  const std::vector<float> values = checkpoint.read_f32(s.name);
+  std::vector<float> values;
+  if (checkpoint.has(s.name)) {
+    values = checkpoint.read_f32(s.name);
+  } else {
+    const std::optional<quant::QuantizedLinear> codes = checkpoint.read_packed(s.name);
+    if (!codes) fail(ErrorKind::kNotFound, "runtime.weights", s.name, ": no codes in the checkpoint");
+    values = quant::dequantize(*codes);
+  }
   CRUMB_CHECK(static_cast<std::int64_t>(values.size()) == s.n * s.k);
   if (s.kind == Kind::kFloats || s.type == kernels::DenseType::kF32) {
     std::memcpy(to, values.data(), values.size() * sizeof(float));
     return;
   }
   auto* halves = reinterpret_cast<std::uint16_t*>(to);
-  for (std::size_t i = 0; i < values.size(); ++i)
+  for (std::size_t i = 0; i < values.size(); ++i) {
     halves[i] = s.type == kernels::DenseType::kF16 ? float_to_f16(values[i]) : float_to_bf16(values[i]);
+    if (s.type == kernels::DenseType::kF16 && !std::isfinite(f16_to_float(halves[i]))) {
+      fail(ErrorKind::kNumerics, "runtime.weights", s.name, ": weight ", i, " is ", values[i],
+           ", beyond f16's 65504; run it with --exact");
+    }
+  }
 }
 
 }  // namespace

@@ -148,16 +148,15 @@ TEST(GptqReader, RejectsWhatItWouldReadWrongly) {
   const auto with = [&](const char* key, const nlohmann::ordered_json& value) {
     nlohmann::ordered_json changed = good;
     changed[key] = value;
-    parse_gptq_config(changed, "config.json");
+    return parse_gptq_config(changed, "config.json");
   };
   EXPECT_NO_THROW(with("bits", 4));
-  test::expect_error(ErrorKind::kUnsupported, {"desc_act"}, [&] { with("desc_act", true); });
+  EXPECT_TRUE(with("desc_act", true).act_order);
+  EXPECT_TRUE(with("dynamic", {{".*", {{"desc_act", true}}}}).act_order);
+  EXPECT_FALSE(with("bits", 8).act_order);
   test::expect_error(ErrorKind::kUnsupported, {"awq"}, [&] { with("quant_method", "awq"); });
   test::expect_error(ErrorKind::kUnsupported, {"bits", "5"}, [&] {
     with("dynamic", {{"+:.*", {{"bits", 5}}}});
-  });
-  test::expect_error(ErrorKind::kUnsupported, {"desc_act"}, [&] {
-    with("dynamic", {{".*", {{"desc_act", true}}}});
   });
   test::expect_error(ErrorKind::kCorrupt, {"(down", "does not compile"}, [&] {
     with("dynamic", {{"-:(down", nlohmann::ordered_json::object()}});

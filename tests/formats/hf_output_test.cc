@@ -370,7 +370,8 @@ TEST_F(PackedFolder, TakesTheConfigurationFromQuantizeConfigToo) {
   change_config([](auto& config) { config.erase("quantization_config"); });
   EXPECT_EQ(Checkpoint::open(written_->out())->packed_spec()->bits, 3);
   fs::remove(written_->out() / "quantize_config.json");
-  expect_error(ErrorKind::kUnsupported, {"qweight", "quantization_config", "gptq_v2"}, [&] { open(); });
+  expect_error(ErrorKind::kUnsupported, {"qweight", "quantization_config", "--gptq-zeros v2"},
+               [&] { open(); });
 }
 TEST_F(PackedFolder, RefusesAmbiguousZeros) {
   change_config([](auto& config) {

@@ -116,7 +116,6 @@ TEST(CompressedTensorsConfig, RefusesWhatItWouldReadWrongly) {
 
 TEST(AwqConfig, RefusesWhatItWouldReadWrongly) {
   expect_unsupported(with(kAwq, "version", "gemv"), {"version 'gemv'"});
-  expect_unsupported(with(kAwq, "zero_point", false), {"zero_point"});
   expect_unsupported(with(kAwq, "bits", 8), {"bits is 8"});
   EXPECT_NO_THROW(make_method_reader(with(kAwq, "version", "GEMM"), "config.json"));
 }
@@ -209,6 +208,100 @@ TEST_F(OtherDirectory, AutoRoundsPackings) {
   make("awq");
   speak("auto_round:auto_awq");
   expect_codes();
+}
+
+TEST_F(OtherDirectory, GptqWithoutAConfigurationByItsShapes) {
+  for (const int bits : {2, 3, 4, 8}) {
+    fs::remove_all(folder_ / "floats");
+    fs::remove_all(path());
+    make("gptq", bits, Zeros::kAny);
+    change_config([](ordered_json& c) { c.erase("quantization_config"); });
+    expect_error(ErrorKind::kUnsupported, {"qweight", "--gptq-zeros v2"}, [&] { Checkpoint::open(path()); });
+    const auto checkpoint = Checkpoint::open(path(), {.gptq_zeros = GptqZeros::kV2});
+    EXPECT_EQ(checkpoint->packed_spec(), (AffineSpec{bits, 32, Grid::kAsym}));
+    for (const auto& [name, linear] : linears_)
+      EXPECT_EQ(quant::dequantize(*checkpoint->read_packed(name)), quant::dequantize(linear)) << name;
+  }
+  expect_error(ErrorKind::kNotFound, {"no linear", "qweight"},
+               [&] { Checkpoint::open(folder_ / "floats", {.gptq_zeros = GptqZeros::kV2}); });
+}
+
+TEST_F(OtherDirectory, GptqZerosOfTheUserOverAWrongConfiguration) {
+  make("gptq", 4, Zeros::kMiddle);
+  change_config([](ordered_json& c) { c["quantization_config"]["checkpoint_format"] = "gptq"; });
+  EXPECT_NE(quant::dequantize(*Checkpoint::open(path())->read_packed(kUp)),
+            quant::dequantize(linears_.at(kUp)));
+  EXPECT_EQ(quant::dequantize(*Checkpoint::open(path(), {.gptq_zeros = GptqZeros::kV2})->read_packed(kUp)),
+            quant::dequantize(linears_.at(kUp)));
+}
+
+TEST_F(OtherDirectory, SymmetricGptqTellsHowItsZerosAreStored) {
+  for (const char* face : {"gptq-v1", "gptq"}) {
+    fs::remove_all(folder_ / "floats");
+    fs::remove_all(path());
+    make(face);  // every zero point 8
+    change_config([](ordered_json& c) {
+      for (const char* key : {"checkpoint_format", "format"}) c["quantization_config"].erase(key);
+      c["quantization_config"]["sym"] = true;
+    });
+    expect_codes();
+  }
+  change_tensors([&](std::map<std::string, Stored>& tensors) {
+    tensors.at(cat(kUp, ".qzeros")).bytes[0] = std::byte{0x87};
+  });
+  const auto checkpoint = Checkpoint::open(path());
+  expect_error(ErrorKind::kCorrupt, {kUp, "checkpoint_format", "--gptq-zeros"},
+               [&] { checkpoint->read_packed(kUp); });
+}
+
+TEST_F(OtherDirectory, AutoRoundsGptqDoesNotSayThatItIsV1) {
+  make("gptq-v1");
+  change_config([](ordered_json& c) {
+    ordered_json& q = c["quantization_config"];
+    q = {{"quant_method", "gptq"},
+         {"bits", 4},
+         {"group_size", 32},
+         {"sym", false},
+         {"provider", "auto-round"}};
+  });
+  expect_codes();
+}
+
+TEST_F(OtherDirectory, SymmetricAwqWithItsEights) {
+  make("awq");
+  change_config([](ordered_json& c) { c["quantization_config"]["zero_point"] = false; });
+  expect_codes();
+  change_tensors([&](std::map<std::string, Stored>& tensors) {
+    tensors.at(cat(kUp, ".qzeros")).bytes[0] = std::byte{0x87};
+  });
+  const auto checkpoint = Checkpoint::open(path());
+  expect_error(ErrorKind::kUnsupported, {kUp, "zero_point is false"}, [&] { checkpoint->read_packed(kUp); });
+}
+
+TEST_F(OtherDirectory, ActOrderIsReadWhereTheGroupsArePlain) {
+  make("gptq");
+  change_config([](ordered_json& c) { c["quantization_config"]["desc_act"] = true; });
+  expect_codes();
+  const auto g_idx = cat(kUp, ".g_idx");
+  change_tensors([&](std::map<std::string, Stored>& tensors) { tensors.erase(g_idx); });
+  expect_error(ErrorKind::kUnsupported, {kUp, "desc_act", "g_idx"}, [&] { Checkpoint::open(path()); });
+}
+
+TEST_F(OtherDirectory, RowsOfFloatsAreThoseOfTheWhole) {
+  make("mlx");
+  find_exporter("gguf").write(test::CodesCheckpoint(folder_ / "floats", linears_), folder_ / "model.gguf",
+                              {});
+  for (const fs::path& model : {path(), folder_ / "floats", folder_ / "model.gguf"}) {
+    const auto checkpoint = Checkpoint::open(model);
+    for (const char* name : {"model.embed_tokens.weight", "model.layers.0.input_layernorm.weight",
+                             "model.layers.0.self_attn.q_proj.weight"}) {
+      if (!checkpoint->has(name)) continue;
+      const std::vector<float> all = checkpoint->read_f32(name);
+      const std::int64_t rows = checkpoint->shape(name)[0], columns = std::ssize(all) / rows;
+      const std::vector<float> part = checkpoint->read_f32_rows(name, 3, rows - 5);
+      EXPECT_EQ(part, std::vector<float>(all.begin() + 3 * columns, all.end() - 2 * columns)) << name;
+    }
+  }
 }
 
 TEST_F(OtherDirectory, CompressedTensorsBeforeTheDenseStream) {

@@ -64,6 +64,46 @@ TEST_F(OtherFormats, EachGivesTheLogitsOfItsDequantizedWeights) {
   }
 }
 
+// compressed-tensors' own tools write F32 scales for an F32 model.
+TEST_F(OtherFormats, ScalesThatAreNoBinary16NumbersRunAsFloats) {
+  auto linears = test::random_linears(floats(), {4, 32, Grid::kAsym}, test::Zeros::kMiddle);
+  test::export_to(formats::find_exporter("compressed-tensors"), test::CodesCheckpoint(floats(), linears),
+                  folder_ / "model");
+  for (auto& [name, linear] : linears)
+    if (name.find("down_proj") == std::string::npos)
+      for (float& s : linear.scales) s *= 1.0001f;
+  {
+    const io::SafetensorsFile file(folder_ / "model" / "model.safetensors");
+    std::vector<io::TensorToWrite> tensors;
+    for (const auto& t : file.tensors()) {
+      const std::string linear = t.name.substr(0, t.name.rfind('.'));
+      if (t.name.ends_with(".weight_scale")) {
+        tensors.push_back({t.name, DType::kF32, t.shape, [&scales = linears.at(linear).scales] {
+                             return io::bytes_of(std::span<const float>(scales));
+                           }});
+      } else {
+        const auto bytes = file.bytes(t);
+        tensors.push_back({t.name, t.dtype, t.shape,
+                           [bytes] { return std::vector<std::byte>(bytes.begin(), bytes.end()); }});
+      }
+    }
+    io::write_safetensors(folder_ / "changed.safetensors", std::move(tensors), {});
+  }
+  std::filesystem::rename(folder_ / "changed.safetensors", folder_ / "model" / "model.safetensors");
+  test::export_to(formats::hf_exporter(DType::kF32), test::CodesCheckpoint(floats(), linears),
+                  folder_ / "hf");
+  const auto wanted = logits_of(folder_ / "hf", Accuracy::kExact);
+  EXPECT_LT(worst_difference(logits_of(folder_ / "model", Accuracy::kExact), wanted),
+            kTwoRuns * largest(wanted));
+  EXPECT_LT(worst_difference(logits_of(folder_ / "model", Accuracy::kInt8), wanted), 0.1 * largest(wanted));
+  EngineOptions options;
+  const auto engine = Engine::load(folder_ / "model", options);
+  using model::LinearRole;
+  const auto& block = engine->weights().blocks[0].linears;
+  EXPECT_FALSE(block[static_cast<std::size_t>(LinearRole::kQ)].is_lowbit);
+  EXPECT_TRUE(block[static_cast<std::size_t>(LinearRole::kDown)].is_lowbit) << "its scales fit";
+}
+
 // q, k and v read the same rounded activations: their groups must end at the same places.
 TEST_F(OtherFormats, LinearsOfOneInputMayDifferInBitsAndGroups) {
   const std::string attention = "model.layers.0.self_attn.", mlp = "model.layers.1.mlp.";

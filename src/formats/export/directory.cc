@@ -12,6 +12,7 @@
 #include "base/half.h"
 #include "base/interrupt.h"
 #include "formats/companions.h"
+#include "formats/float_parts.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -34,16 +35,13 @@ std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
 DType copy_dtype(const Checkpoint& source, const std::string& name) {
   const DType dtype = source.float_dtype(name);
   if (source.kind() != CheckpointKind::kGguf || dtype != DType::kF16) return dtype;
-  const std::vector<float> values = source.read_f32(name);
-  const bool fits = std::all_of(values.begin(), values.end(), [](float v) { return round_to_f16(v) == v; });
-  return fits ? DType::kF16 : DType::kF32;
+  return count_beyond_f16(source, name) == 0 ? DType::kF16 : DType::kF32;
 }
 
 TensorToWrite float_copy(const Checkpoint& source, const std::string& name,
                          const std::vector<std::int64_t>& shape) {
   const DType dtype = copy_dtype(source, name);
-  return {name, dtype, shape,
-          [&source, name, dtype] { return io::convert_from_f32(source.read_f32(name), dtype); }};
+  return {name, dtype, shape, [&source, name, dtype] { return float_bytes(source, name, dtype); }};
 }
 
 /// Packs linears for TensorToWrite::produce, which asks for one part at a time: those of one linear mostly

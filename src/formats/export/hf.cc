@@ -9,6 +9,7 @@
 #include "formats/export/directory.h"
 #include "formats/export/faces.h"
 #include "io/safetensors.h"
+#include "quant/relative_error.h"
 
 namespace crumb::formats {
 namespace {
@@ -58,13 +59,10 @@ class HfExporter final : public DirectoryExporter {
     return {io::convert_from_f32(quant::dequantize(stored), dtype_)};
   }
   double loss(const quant::QuantizedLinear& linear, const quant::QuantizedLinear&) const override {
-    double error = 0, norm = 0;
-    for (const float v : quant::dequantize(linear)) {
-      const double d = static_cast<double>(round_to(v)) - v;
-      error += d * d;
-      norm += static_cast<double>(v) * v;
-    }
-    return norm == 0 ? 0 : std::sqrt(error / norm);
+    const std::vector<float> w = quant::dequantize(linear);
+    std::vector<float> stored(w.size());
+    std::transform(w.begin(), w.end(), stored.begin(), [this](float v) { return round_to(v); });
+    return quant::relative_error(w, stored);
   }
   void configure(const Checkpoint&, const std::vector<LinearPlan>&, ConfigText& config,
                  const std::filesystem::path&) const override {

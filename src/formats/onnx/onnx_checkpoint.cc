@@ -1,7 +1,9 @@
 // A directory with model.onnx as a checkpoint: what onnx_export.cc wrote, read back.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "formats/checkpoint_readers.h"
 #include "formats/companions.h"
 #include "formats/onnx/onnx_file.h"
@@ -68,6 +70,12 @@ class OnnxCheckpoint final : public Checkpoint {
     spec.group_size = op->block;
     spec.grid = quant::Grid::kAsym;
     return spec;
+  }
+  bool scales_fit_f16(std::string_view linear) const override {
+    const std::span<const std::byte> bytes = at(std::string(linear) + ".scales").bytes;
+    std::vector<float> values(bytes.size() / sizeof(float));
+    io::convert_to_f32(bytes, DType::kF32, values);
+    return std::all_of(values.begin(), values.end(), [](float s) { return round_to_f16(s) == s; });
   }
   bool check_codes(const std::string& linear, std::int64_t n, std::int64_t k) const override {
     const MatMulNBits* op = product(linear);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "formats/companions.h"
 #include "formats/export/directory.h"
+#include "formats/float_parts.h"
 #include "formats/onnx/decoder.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
@@ -100,7 +101,7 @@ class OnnxExporter final : public Exporter {
     };
     tensors.float_type = [&source](const std::string& name) { return onnx_type(source.float_dtype(name)); };
     tensors.floats = [&source](const std::string& name, OnnxType type) {
-      return io::convert_from_f32(source.read_f32(name), dtype_of(type));
+      return float_bytes(source, name, dtype_of(type));
     };
     return tensors;
   }

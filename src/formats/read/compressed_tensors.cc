@@ -17,6 +17,7 @@ class CompressedReader final : public PackedReader {
  public:
   explicit CompressedReader(LinearSpecs specs) { specs_ = std::move(specs); }
   std::string_view name() const override { return "compressed-tensors"; }
+  std::string_view scales_part() const override { return "weight_scale"; }
 
   bool holds(const TensorTable& tensors, std::string_view linear) const override {
     return tensors.has(cat(linear, ".weight_packed"));

@@ -1,11 +1,13 @@
 // GPTQ tensors in a directory: qweight, qzeros, scales, g_idx. Two configurations speak of them: GPTQ's own
 // and auto-round's. docs/formats/gptq.md, docs/formats/auto_round.md.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "formats/config_fields.h"
 #include "formats/gptq.h"
 #include "formats/packed_reader.h"
+#include "model/family.h"
 
 namespace crumb::formats {
 namespace {
@@ -14,8 +16,10 @@ using nlohmann::ordered_json;
 
 class GptqReader final : public PackedReader {
  public:
-  GptqReader(std::string_view name, LinearSpecs specs, GptqZeros zeros, std::optional<int> head_bits)
-      : name_(name), zeros_(zeros), head_bits_(head_bits) {
+  /// zeros nullopt: symmetric, so that each linear tells.
+  GptqReader(std::string_view name, LinearSpecs specs, std::optional<GptqZeros> zeros,
+             std::optional<int> head_bits = {}, bool act_order = false)
+      : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order) {
     specs_ = std::move(specs);
   }
   std::string_view name() const override { return name_; }
@@ -31,7 +35,13 @@ class GptqReader final : public PackedReader {
     tensors.check_shape(linear + ".qweight", {quant::packed_words(k, spec.bits, layout), n});
     tensors.check_shape(linear + ".qzeros", {spec.groups(k), quant::packed_words(n, spec.bits, layout)});
     tensors.check_shape(linear + ".scales", {spec.groups(k), n});
-    if (tensors.has(linear + ".g_idx")) tensors.check_shape(linear + ".g_idx", {k});
+    if (tensors.has(linear + ".g_idx")) {
+      tensors.check_shape(linear + ".g_idx", {k});  // whose values unpack_gptq looks at
+    } else if (act_order_) {
+      fail(ErrorKind::kUnsupported, "formats.parse_gptq_config", linear,
+           ": desc_act is true (act-order) and there is no g_idx; crumb reads groups of neighboring inputs "
+           "only; quantize with static groups or without act-order");
+    }
   }
 
   quant::QuantizedLinear read(const TensorTable& tensors, const std::string& linear, std::int64_t n,
@@ -44,7 +54,25 @@ class GptqReader final : public PackedReader {
                   {}};
     if (tensors.has(linear + ".g_idx"))
       t.g_idx = tensors.file_of(linear + ".g_idx").read_i32(linear + ".g_idx");
-    return unpack_gptq(t, spec, layout_of(tensors, linear, k, spec), zeros_, linear);
+    const quant::WordLayout layout = layout_of(tensors, linear, k, spec);
+    if (zeros_) return unpack_gptq(t, spec, layout, *zeros_, linear);
+    quant::QuantizedLinear as_stored = unpack_gptq(t, spec, layout, GptqZeros::kV2, linear);
+    const int half = 1 << (spec.bits - 1);
+    const auto all_are = [&](int z) {
+      return std::all_of(as_stored.zero_points.begin(), as_stored.zero_points.end(),
+                         [z](std::uint8_t found) { return found == z; });
+    };
+    if (all_are(half - 1)) {  // v1
+      std::fill(as_stored.zero_points.begin(), as_stored.zero_points.end(), static_cast<std::uint8_t>(half));
+    } else if (!all_are(half)) {
+      fail(ErrorKind::kCorrupt, "formats.read_gptq", linear,
+           ": sym is true and checkpoint_format is missing; "
+           "its zero points are not all stored as ",
+           half - 1, " (v1) or all as ", half,
+           " (v2), so neither fits; say --gptq-zeros v1 or v2 to crumb import if you know which tool wrote "
+           "it");
+    }
+    return as_stored;
   }
 
  private:
@@ -55,15 +83,61 @@ class GptqReader final : public PackedReader {
   }
 
   std::string_view name_;
-  GptqZeros zeros_;
+  std::optional<GptqZeros> zeros_;
   std::optional<int> head_bits_;
+  bool act_order_;
 };
+
+/// The grid that the shapes of qweight [words(K), N], qzeros [K/G, words(N)] and scales [K/G, N] leave.
+/// kAsym.
+quant::AffineSpec spec_of_shapes(const TensorTable& tensors, const std::string& linear, std::int64_t n,
+                                 std::int64_t k) {
+  const auto size = [&](const char* part, std::size_t dimension) {
+    const std::vector<std::int64_t>& shape = tensors.info(cat(linear, ".", part)).shape;
+    return dimension < shape.size() ? shape[dimension] : std::int64_t{0};
+  };
+  const std::int64_t words = size("qweight", 0), zeros = size("qzeros", 1), groups = size("scales", 0);
+  for (const quant::WordLayout layout : {quant::WordLayout::kDense, quant::WordLayout::kPadded}) {
+    for (const int bits : {2, 3, 4, 8}) {
+      if (words == quant::packed_words(k, bits, layout) && zeros == quant::packed_words(n, bits, layout) &&
+          groups > 0 && k % groups == 0)
+        return {bits, groups == 1 ? -1 : k / groups, quant::Grid::kAsym};
+    }
+  }
+  fail(ErrorKind::kCorrupt, "formats.read_gptq", linear, ": qweight has ", words, " rows, qzeros ", zeros,
+       " columns and scales ", groups, " rows; for [", n, ", ", k,
+       "] that is no packing of 2, 3, 4 or 8 bits; does config.json belong to these weights?");
+}
 
 }  // namespace
 
 std::unique_ptr<PackedReader> make_gptq_reader(const ordered_json& quantization, std::string_view subject) {
   GptqConfig config = parse_gptq_config(quantization, subject);
-  return std::make_unique<GptqReader>("GPTQ", std::move(config.specs), config.zeros, config.head_bits);
+  return std::make_unique<GptqReader>("GPTQ", std::move(config.specs), config.zeros, config.head_bits,
+                                      config.act_order);
+}
+
+std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tensors,
+                                                         const model::ModelConfig& config, GptqZeros zeros) {
+  LinearSpecs specs;
+  bool any = false;
+  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    for (const model::LinearRole role : model::kLinearRoles) {
+      const std::string linear = model::linear_name(i, role);
+      if (!tensors.has(linear + ".qweight")) continue;
+      const auto [n, k] = model::linear_shape(config, role);
+      const quant::AffineSpec spec = spec_of_shapes(tensors, linear, n, k);
+      if (!any) specs.set_otherwise(spec);
+      if (any && spec != *specs.otherwise())
+        specs.add(LinearSpecs::Match::kName, linear, spec, tensors.folder().string());
+      any = true;
+    }
+  }
+  if (!any) {
+    fail(ErrorKind::kNotFound, "formats.read_gptq", tensors.folder().string(),
+         ": no linear of the blocks has a qweight; expected GPTQ tensors; leave --gptq-zeros out");
+  }
+  return std::make_unique<GptqReader>("GPTQ", std::move(specs), zeros);
 }
 
 std::unique_ptr<PackedReader> make_auto_round_reader(const ordered_json& quantization,
@@ -110,7 +184,7 @@ std::unique_ptr<PackedReader> make_auto_round_reader(const ordered_json& quantiz
       }
     }
   }
-  return std::make_unique<GptqReader>("auto-round", std::move(specs), zeros, std::nullopt);
+  return std::make_unique<GptqReader>("auto-round", std::move(specs), zeros);
 }
 
 }  // namespace crumb::formats
