@@ -17,6 +17,7 @@ def texts():
 
 
 def gptqmodel(args):
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its default on two cores is 1, which it refuses itself
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     config = QuantizeConfig(bits=args.bits, group_size=args.group, sym=not args.asym, desc_act=False, format="gptq_v2" if args.tool.endswith("v2") else "gptq")
     model = GPTQModel.load(args.model, config, device="cpu")

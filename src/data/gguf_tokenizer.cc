@@ -181,9 +181,10 @@ std::unique_ptr<Tokenizer> open_pieces(const io::GgufFile& file, const GgufVocab
 std::unique_ptr<Tokenizer> open_gguf_tokenizer(const std::filesystem::path& path) {
   const io::GgufFile file(path);
   const std::string model = file.get_string("tokenizer.ggml.model", "");
-  if (model.empty()) {
-    fail(ErrorKind::kNotFound, kWhere, path.string(),
-         ": no tokenizer.ggml.model; want a GGUF file with its tokenizer; use another file");
+  if (model.empty() || model == "no_vocab") {
+    fail(ErrorKind::kNotFound, kWhere, path.string(), ": ",
+         model.empty() ? "no tokenizer.ggml.model" : "tokenizer.ggml.model is no_vocab",
+         "; want a GGUF file with its tokenizer; use another file");
   }
   if (model != "gpt2" && model != "llama") {
     fail(ErrorKind::kUnsupported, kWhere, path.string(), ": tokenizer.ggml.model is '", model,
