@@ -70,7 +70,7 @@ def rows(args):
             if not os.path.exists(os.path.join(out, "made")):
                 shutil.rmtree(out, ignore_errors=True)
                 made = run([python, os.path.join(HERE, "foreign_checkpoints.py"), tool, os.path.join(args.tiny, "llama"), out, "--bits", str(bits)]
-                           + (["--asym"] if asymmetric else []))
+                           + (["--asym"] if asymmetric else []), cwd=args.work)  # GPTQModel leaves logs where it runs
                 if made.returncode != 0:
                     yield {"tool": tool, "bits": label, "result": "not made", "reason": last_line(made.stderr)[-200:]}
                     continue
@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--json")
     args = parser.parse_args()
-    args.work, args.venvs = os.path.abspath(args.work), os.path.abspath(args.venvs)
+    args.work, args.venvs, args.clients, args.crumb = (os.path.abspath(p) for p in (args.work, args.venvs, args.clients, args.crumb))
     args.tiny = os.path.join(args.work, "tiny")
     os.makedirs(args.work, exist_ok=True)
     subprocess.run([sys.executable, os.path.join(HERE, "tiny_models.py"), args.tiny, "llama"], check=True, stdout=subprocess.DEVNULL)

@@ -6,11 +6,11 @@
 #include "base/log.h"
 #include "base/memory_info.h"
 #include "cli/command.h"
+#include "cli/first_logits.h"
 #include "cli/model_loader.h"
 #include "data/text_source.h"
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
-#include "io/safetensors.h"
 
 namespace crumb::cli {
 namespace {
@@ -33,44 +33,6 @@ data::TokenWindows read_windows(const EvalOptions& options, const OpenedModel& l
   return data::prepare_evaluation(options.text.empty() ? "wikitext2" : options.text, loaded.tokenizer.get(),
                                   loaded.model->vocab_size(), options.context, options.windows);
 }
-
-/// A model that keeps the logits of the first sequence it is asked about.
-class FirstLogits final : public model::LanguageModel {
- public:
-  explicit FirstLogits(model::LanguageModel& model) : model_(model) {}
-  std::int64_t vocab_size() const override { return model_.vocab_size(); }
-  std::int64_t max_context() const override { return model_.max_context(); }
-  std::unique_ptr<model::Session> open_session(std::int64_t batch, std::int64_t capacity) override {
-    return model_.open_session(batch, capacity);
-  }
-  void forward(std::span<const std::int32_t> tokens, const LogitsSink& sink) override {
-    if (!tokens_.empty()) return model_.forward(tokens, sink);
-    tokens_.assign(tokens.begin(), tokens.end());
-    logits_.reserve(tokens.size() * static_cast<std::size_t>(vocab_size()));
-    model_.forward(tokens, [&](std::int64_t first, std::int64_t rows, std::span<const float> logits) {
-      logits_.insert(logits_.end(), logits.begin(), logits.end());
-      sink(first, rows, logits);
-    });
-  }
-
-  /// As other programs' checks read them: tokens i32 [n], logits f32 [n, vocab].
-  void write(const std::string& path) const {
-    const auto n = static_cast<std::int64_t>(tokens_.size());
-    io::write_safetensors_atomically(
-        path,
-        {{"tokens", DType::kI32, {n}, [&] { return io::bytes_of(std::span<const std::int32_t>(tokens_)); }},
-         {"logits",
-          DType::kF32,
-          {n, vocab_size()},
-          [&] { return io::bytes_of(std::span<const float>(logits_)); }}},
-        {});
-  }
-
- private:
-  model::LanguageModel& model_;
-  std::vector<std::int32_t> tokens_;
-  std::vector<float> logits_;
-};
 
 int evaluate(EvalOptions& options) {
   const OpenedModel loaded = options.load.open(options.model);

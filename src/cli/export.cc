@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/client_check.h"
 #include "cli/command.h"
 #include "cli/grid_json.h"
 #include "data/gguf_tokenizer_writer.h"
@@ -23,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
 struct ExportFlags {
-  std::string model, to, output, head_type, gptq_zeros;
+  std::string model, to, output, head_type, gptq_zeros, check_with;
   std::uint64_t shard_bytes = 5'000'000'000;
   bool list = false, requantize = false, check = false, json = false;
 };
@@ -253,6 +254,8 @@ int run_export(const ExportFlags& flags) {
     output = model.parent_path() / cat(stem, exporter.writes_directory() ? "-" : ".", flags.to);
   }
   const ordered_json out = write(flags, exporter, output);
+  if (!flags.check_with.empty())
+    check_with_client(flags.check_with, flags.model, flags.to == "onnx" ? output / "model.onnx" : output);
   flags.json ? print_json(out) : print_line(written_text(out));
   return 0;
 }
@@ -285,6 +288,10 @@ void add_export(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"Q8_0", "F16", "BF16", "F32"}));
   command->add_flag("--list", flags->list,
                     "what the model's grid can go to, with or without loss, and why not");
+  command->add_option(
+      "--check-with", flags->check_with,
+      "then run this command with the output and --logits FILE, 64 tokens and the model's own "
+      "logits; it fails where another program's differ");
   add_common(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return run_export(*flags); }; });
 }

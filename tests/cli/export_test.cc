@@ -97,6 +97,22 @@ TEST_F(ExportCommand, PrintsTheLoadersNote) {
   EXPECT_TRUE(std::filesystem::exists(at("model-compressed-tensors-asym/model.safetensors.index.json")));
 }
 
+TEST_F(ExportCommand, AsksAnotherProgram) {
+  const std::string check = at("check.sh");
+  std::ofstream(check) << "#!/bin/sh\n"
+                          "echo asked about \"$1\"\n"
+                          "[ -e \"$1/config.json\" ] && [ \"$2\" = --logits ] && grep -q tokens \"$3\"\n";
+  const auto agrees = run_program(
+      {"export", at("model"), "--to", "mlx", "-o", at("it's"), "--check-with", "sh " + check, "--json"});
+  ASSERT_EQ(agrees.exit_code, 0) << agrees.err;
+  EXPECT_THAT(agrees.err, HasSubstr("asked about " + at("it's")));
+  EXPECT_TRUE(json::accept(agrees.out)) << "standard output is the report alone";
+  const auto differs =
+      run_program({"export", at("model"), "--to", "mlx", "-o", at("out"), "--check-with", "exit 3;"});
+  EXPECT_NE(differs.exit_code, 0);
+  EXPECT_THAT(differs.err, HasSubstr("status 3"));
+}
+
 TEST_F(ExportCommand, RefusesWithASentence) {
   EXPECT_THAT(run_program({"export", at("model"), "--to", "gtpq"}).err,
               AllOf(HasSubstr("gtpq"), HasSubstr("gptq-v1")));
