@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Exports small and trained models to every format and loads the results in the clients that are installed: docs/formats/support.md.
+"""Exports small and trained models to every format and loads the results in the clients that are installed.
 
     export_matrix.py --crumb BINARY --clients DIR [--venvs DIR] [--work DIR] [--trained DIR --text FILE] [--only TEXT] [--formats A,B]
-                     [--json FILE] [--markdown FILE]
+                     [--json FILE]
 
   --clients   folder of the check_*.py scripts, one for each client
   --venvs     folder of virtual environments named llamacpp, onnxruntime, mlx, compressed_tensors, auto_round, gptqmodel; those that lack are
@@ -24,14 +24,6 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERDICT = re.compile(r"(PASS|FAIL) (.*?): max \|diff\| (\S+) \(tol \S+\)  KL (\S+)")
 WEIGHTS = re.compile(r"weights: (.*)")
-
-HEAD = """# Who loads what
-
-Made by `bench/export_matrix.sh`: models of random weights (`bench/tiny_models.py`: hidden size 256, two blocks; Mistral with a window of 16) rounded to each grid, and trained ones, exported by `crumb export --to FORMAT`
-and loaded by the program named. The logits are compared with crumb's own in fp32 (`crumb eval --exact --logits`). Where the remark has types, llama.cpp's own dequantizer was held against crumb's weights: 0 is equality.
-The pages of the formats say what each can hold; `crumb export MODEL --list` says it of one model.
-
-"""
 
 # format: [(venv, script, extra arguments, tolerance on tiny models, on a trained model, what explains it)]
 CLIENTS = {
@@ -131,7 +123,6 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--formats", default=",".join(CLIENTS))
     parser.add_argument("--json")
-    parser.add_argument("--markdown")
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
     rows = []
@@ -172,22 +163,7 @@ def main():
         rows.sort(key=lambda r: (r["format"], r["model"]))
         with open(args.json, "w") as out:
             json.dump(rows, out, indent=1)
-    text = table(rows)
-    if args.markdown:
-        with open(args.markdown, "w") as out:
-            out.write(HEAD + text)
-    print(text)
     sys.exit(1 if any(r["result"] in ("beyond tolerance", "failed") for r in rows) else 0)
-
-
-def table(rows):
-    lines = ["| format | model | client | result | largest logit difference | KL | MB | remark |", "|---|---|---|---|---|---|---|---|"]
-    for r in sorted(rows, key=lambda r: r["format"]):
-        cells = [r["format"], r["model"], r.get("client", ""), r["result"], f"{r['max_difference']:.1e}" if "max_difference" in r else "",
-                 f"{r['kl']:.1e}" if "kl" in r else "", f"{r['bytes'] / 1e6:.2f}" if "bytes" in r else "",
-                 r.get("weights") or r.get("reason") or r.get("explained_by") or ""]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -19,5 +19,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 scripts/clients.sh "${clients[@]}"
-exec .deps/clients/llamacpp/bin/python bench/export_matrix.py --crumb "$crumb" --clients ../shared/clients --json bench/export_matrix.json \
-  --markdown docs/formats/support.md "${more[@]}"
+python=.deps/clients/llamacpp/bin/python
+status=0
+"$python" bench/export_matrix.py --crumb "$crumb" --clients ../shared/clients --json bench/export_matrix.json "${more[@]}" || status=$?
+"$python" bench/support_page.py
+exit "$status"

@@ -18,15 +18,15 @@ from export_matrix import VERDICT, WEIGHTS, last_line, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GPTQ = ["--backend", "gptq_torch", "--dtype", "float16"]
-# tool: (venv, check script, arguments, tolerance, what explains it, [(bits, asymmetric)])
+# tool: (venv of the tool, of the check, check script, arguments, tolerance, what explains it, [(bits, asymmetric)])
 TOOLS = {
-    "gptqmodel": ("gptqmodel", "check_gptqmodel.py", GPTQ, 3e-2, "fp16 arithmetic", [(2, 0), (3, 0), (4, 0), (8, 0)]),
-    "gptqmodel-v2": ("gptqmodel", "check_gptqmodel.py", GPTQ, 3e-2, "fp16 arithmetic", [(2, 1), (4, 1)]),
-    "auto-round": ("auto_round", "check_transformers.py", [], 2e-2, "fp32; 3 bits in half precision", [(2, 0), (2, 1), (3, 0), (4, 0), (4, 1), (8, 0)]),
-    "auto-round-gptq": ("auto_round", "check_transformers.py", [], 2e-2, "fp32", [(4, 0), (4, 1)]),
-    "auto-round-awq": ("auto_round", "check_transformers.py", [], 2e-2, "fp32", [(4, 0), (4, 1)]),
-    "mlx": ("mlx", "check_mlx.py", [], 2e-2, "biases rounded to fp16, crumb's zero points not", [(2, 0), (3, 0), (4, 0), (8, 0)]),
-    "compressed-tensors": ("compressed_tensors", "check_transformers.py", [], 1e-3, "fp32", [(2, 0), (4, 0), (8, 0)]),
+    "gptqmodel": ("gptqmodel", "gptqmodel", "check_gptqmodel.py", GPTQ, 3e-2, "fp16 arithmetic", [(2, 0), (3, 0), (4, 0), (8, 0)]),
+    "gptqmodel-v2": ("gptqmodel", "gptqmodel", "check_gptqmodel.py", GPTQ, 3e-2, "fp16 arithmetic", [(2, 1), (4, 1)]),
+    "auto-round": ("auto_round", "auto_round", "check_transformers.py", [], 2e-2, "fp32; 3 bits in half precision", [(2, 0), (2, 1), (3, 0), (4, 0), (4, 1), (8, 0)]),
+    "auto-round-gptq": ("auto_round", "gptqmodel", "check_gptqmodel.py", GPTQ, 3e-2, "fp16 arithmetic", [(4, 0)]),  # GPTQModel takes no asymmetric v1
+    "auto-round-awq": ("auto_round", "gptqmodel", "check_gptqmodel.py", ["--backend", "awq_torch", "--dtype", "float16"], 3e-2, "fp16 arithmetic", [(4, 0), (4, 1)]),
+    "mlx": ("mlx", "mlx", "check_mlx.py", [], 2e-2, "biases rounded to fp16, crumb's zero points not", [(2, 0), (3, 0), (4, 0), (8, 0)]),
+    "compressed-tensors": ("compressed_tensors", "compressed_tensors", "check_transformers.py", [], 1e-3, "fp32", [(2, 0), (4, 0), (8, 0)]),
 }
 GGUF_TYPES = ["Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "file:Q2_K", "file:Q3_K_M", "file:Q4_K_M"]
 
@@ -57,13 +57,13 @@ def row_of(args, tool, bits, model, command, environment):
 
 
 def rows(args):
-    for tool, (venv, script, extra, tolerance, why, cases) in TOOLS.items():
-        python = os.path.join(args.venvs, venv, "bin", "python")
+    for tool, (maker, checker, script, extra, tolerance, why, cases) in TOOLS.items():
+        python, client = (os.path.join(args.venvs, venv, "bin", "python") for venv in (maker, checker))
         for bits, asymmetric in cases:
             label = f"{bits} {'asym' if asymmetric else 'sym' if tool != 'mlx' else 'affine'}"
             if args.only and args.only not in f"{tool} {label}":
                 continue
-            if not os.path.exists(python):
+            if not os.path.exists(python) or not os.path.exists(client):
                 yield {"tool": tool, "bits": label, "result": "not installed"}
                 continue
             out = os.path.join(args.work, f"{tool}-{label.replace(' ', '-')}")
@@ -76,7 +76,7 @@ def rows(args):
                     continue
                 open(os.path.join(out, "made"), "w").close()
             model = model_in(out)
-            yield {**row_of(args, tool, label, model, lambda reference: [python, os.path.join(args.clients, script), model, "--logits", reference, "--tol", str(tolerance), *extra],
+            yield {**row_of(args, tool, label, model, lambda reference: [client, os.path.join(args.clients, script), model, "--logits", reference, "--tol", str(tolerance), *extra],
                             {"OMP_NUM_THREADS": "2"}), "explained_by": why}
     python = os.path.join(args.venvs, "llamacpp", "bin", "python")
     for kind in GGUF_TYPES:

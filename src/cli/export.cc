@@ -178,10 +178,10 @@ std::string written_text(const ordered_json& out) {
 }
 
 /// What a format makes of the model: how many linears as what, and the first reason against it.
-ordered_json fit_json(const formats::Exporter& exporter, const formats::Checkpoint& source) {
+ordered_json fit_json(const formats::Exporter& exporter, const std::vector<formats::LinearFit>& fits) {
   ordered_json stored = ordered_json::object(), reasons = ordered_json::array();
   std::int64_t lossless = 0, total = 0, nowhere = 0;
-  for (const formats::LinearFit& fit : exporter.fits(source)) {
+  for (const formats::LinearFit& fit : fits) {
     ++total;
     lossless += fit.lossless;
     nowhere += fit.stored_as.empty();
@@ -205,10 +205,10 @@ int list(const ExportFlags& flags) {
   log::set_status("grids");
   out.update(grids_json(*source));
   ordered_json formats = ordered_json::array();
-  for (const formats::Exporter* exporter : formats::exporters()) {
-    log::set_status(std::string(exporter->name()));
-    formats.push_back(fit_json(*exporter, *source));
-  }
+  log::set_status("formats");
+  const auto fits = formats::fits_of(*source, formats::exporters());
+  for (std::size_t i = 0; i < fits.size(); ++i)
+    formats.push_back(fit_json(*formats::exporters()[i], fits[i]));
   log::set_status("");
   out["formats"] = std::move(formats);
   if (flags.json) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,8 +17,7 @@
 namespace crumb::formats {
 
 struct ExportOptions {
-  /// Upper limit of one shard's tensor data (formats of one file ignore it), and of the writer's memory
-  /// beside one tensor.
+  /// Upper limit of one shard's tensor data; formats of one file ignore it.
   std::int64_t shard_bytes = 5'000'000'000;
   /// Store a linear that does not fit without loss at the nearest that the format can hold. Otherwise it is
   /// refused. In formats of many types (GGUF) also where the nearest is smaller than the one without loss.
@@ -48,6 +48,16 @@ struct ExportReport {
   std::vector<std::pair<LinearFit, double>> lossy;
 };
 
+/// Asks a format about the linears of one source, one after the other.
+class FitJudge {
+ public:
+  virtual ~FitJudge() = default;
+  /// The next block linear, in the order of block_linears(); `codes` null: it is floats.
+  virtual void add(const std::string& linear, const quant::QuantizedLinear* codes) = 0;
+  /// Of all that were added.
+  virtual std::vector<LinearFit> finish() = 0;
+};
+
 /// One format. Stateless.
 class Exporter {
  public:
@@ -59,15 +69,21 @@ class Exporter {
   /// What whoever loads the result must know; empty for most.
   virtual std::string_view note() const { return {}; }
   virtual bool writes_directory() const = 0;
-  /// Every block linear of the source, in order; reads zero points, and codes where it must.
-  virtual std::vector<LinearFit> fits(const Checkpoint& source) const = 0;
+  /// For a source that outlives it.
+  virtual std::unique_ptr<FitJudge> judge(const Checkpoint& source) const = 0;
+  /// What fits_of() says for this format alone.
+  std::vector<LinearFit> fits(const Checkpoint& source) const;
   /// Writes into the existing, empty `output` (a directory), or to the file `output`; the caller owns the
-  /// atomic name and commits it. Memory: one tensor, and the shard being filled. Throws Unsupported, naming
+  /// atomic name and commits it. Memory: the bytes of one tensor, and buffers. Throws Unsupported, naming
   /// the linears and the cause, when something does not fit and requantize is off, before anything is
   /// written.
   virtual ExportReport write(const Checkpoint& source, const std::filesystem::path& output,
                              const ExportOptions& options) const = 0;
 };
+
+/// Every block linear of the source, in order, in each of the formats; each linear is read once.
+std::vector<std::vector<LinearFit>> fits_of(const Checkpoint& source,
+                                            std::span<const Exporter* const> formats);
 
 /// In the order of lists.
 std::span<const Exporter* const> exporters();

@@ -1,5 +1,7 @@
 // The one list of formats that a checkpoint can be written in.
 #include "base/error.h"
+#include "base/interrupt.h"
+#include "formats/block_codes.h"
 #include "formats/export/faces.h"
 #include "formats/exporter.h"
 #include "formats/gguf_export.h"
@@ -21,6 +23,25 @@ std::span<const Exporter* const> exporters() {
                                                &hf_exporter(DType::kF16),
                                                &hf_exporter(DType::kBF16)};
   return kExporters;
+}
+
+std::vector<std::vector<LinearFit>> fits_of(const Checkpoint& source,
+                                            std::span<const Exporter* const> formats) {
+  std::vector<std::unique_ptr<FitJudge>> judges;
+  for (const Exporter* const format : formats) judges.push_back(format->judge(source));
+  for (const std::string& linear : block_linears(source.config())) {
+    throw_if_interrupted("formats.export");
+    const std::optional<quant::QuantizedLinear> codes = codes_of(source, linear);
+    for (const auto& judge : judges) judge->add(linear, codes ? &*codes : nullptr);
+  }
+  std::vector<std::vector<LinearFit>> out;
+  for (const auto& judge : judges) out.push_back(judge->finish());
+  return out;
+}
+
+std::vector<LinearFit> Exporter::fits(const Checkpoint& source) const {
+  const Exporter* const self = this;
+  return std::move(fits_of(source, {&self, 1}).front());
 }
 
 const Exporter& find_exporter(std::string_view name) {

@@ -8,7 +8,9 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "base/interrupt.h"
 #include "formats/block_codes.h"
+#include "formats/export/refusal.h"
 #include "formats/float_parts.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_pack.h"
@@ -61,10 +63,9 @@ LinearPlan plan_floats(const Checkpoint& source, const std::string& linear, cons
   return plan;
 }
 
-LinearPlan plan_linear(const Checkpoint& source, const model::PromisedTensor& tensor, bool requantize) {
-  const std::string linear = linear_of(tensor.name);
-  const std::optional<QuantizedLinear> codes = codes_of(source, linear);
-  if (!codes) return plan_floats(source, linear, tensor.name);
+LinearPlan plan_linear(const Checkpoint& source, const std::string& linear, const QuantizedLinear* codes,
+                       bool requantize) {
+  if (codes == nullptr) return plan_floats(source, linear, linear + ".weight");
   quant::check_quantized_linear(*codes, linear);
   const GgufFit exact = choose_gguf_type(*codes);
   if (exact.type != nullptr && !requantize) return {linear, exact.type, true, exact.reason};
@@ -84,21 +85,6 @@ std::vector<model::PromisedTensor> linear_tensors(const model::ModelConfig& conf
   return out;
 }
 
-void refuse_misfits(const std::vector<LinearPlan>& plans, bool requantize) {
-  std::string text;
-  std::size_t misfits = 0;
-  for (const LinearPlan& plan : plans) {
-    if (plan.lossless || (requantize && plan.type != nullptr)) continue;
-    constexpr std::size_t kShown = 3;
-    if (++misfits <= kShown) text += cat(misfits > 1 ? "; " : "", plan.linear, " (", plan.reason, ")");
-    if (misfits == kShown + 1) text += "; …";
-  }
-  if (misfits == 0) return;
-  fail(ErrorKind::kUnsupported, kWhere, misfits, " of ", plans.size(),
-       " linears have no GGUF type that holds them", requantize ? "" : " without loss", ": ", text, "; ",
-       requantize ? "export to another format" : "requantize to store them at the nearest");
-}
-
 double packing_error(const std::vector<float>& w, const GgufType& type, std::span<const std::byte> bytes) {
   std::vector<float> stored(w.size());
   dequantize_gguf(type, bytes, stored);
@@ -116,9 +102,20 @@ class GgufFileOf {
   }
 
   void plan() {
-    for (const model::PromisedTensor& tensor : linear_tensors(config_))
-      plans_.push_back(plan_linear(source_, tensor, options_.requantize));
-    refuse_misfits(plans_, options_.requantize);
+    for (const model::PromisedTensor& tensor : linear_tensors(config_)) {
+      throw_if_interrupted("formats.export");
+      const std::string linear = linear_of(tensor.name);
+      const std::optional<QuantizedLinear> codes = codes_of(source_, linear);
+      plans_.push_back(plan_linear(source_, linear, codes ? &*codes : nullptr, options_.requantize));
+    }
+    std::vector<LinearFit> unfit;
+    bool nowhere = false;
+    for (const LinearPlan& plan : plans_) {
+      if (plan.lossless || (options_.requantize && plan.type != nullptr)) continue;
+      nowhere |= plan.type == nullptr;
+      unfit.push_back({plan.linear, "", false, plan.reason});
+    }
+    refuse_unfit(source_, "gguf", unfit, plans_.size(), nowhere);
   }
 
   ExportReport write(const fs::path& output) {
@@ -287,20 +284,29 @@ class GgufFileOf {
   ExportReport* report_ = nullptr;
 };
 
+class GgufJudge final : public FitJudge {
+ public:
+  explicit GgufJudge(const Checkpoint& source) : source_(source) {}
+  void add(const std::string& linear, const QuantizedLinear* codes) override {
+    LinearPlan plan = plan_linear(source_, linear, codes, false);
+    fits_.push_back({linear, plan.type == nullptr ? "" : std::string(plan.type->name), plan.lossless,
+                     std::move(plan.reason)});
+  }
+  std::vector<LinearFit> finish() override { return std::move(fits_); }
+
+ private:
+  const Checkpoint& source_;
+  std::vector<LinearFit> fits_;
+};
+
 class GgufExporter final : public Exporter {
  public:
   std::string_view name() const override { return "gguf"; }
   std::string_view clients() const override { return "llama.cpp"; }
   bool writes_directory() const override { return false; }
 
-  std::vector<LinearFit> fits(const Checkpoint& source) const override {
-    std::vector<LinearFit> out;
-    for (const model::PromisedTensor& tensor : linear_tensors(source.config())) {
-      LinearPlan plan = plan_linear(source, tensor, false);
-      out.push_back({std::move(plan.linear), plan.type == nullptr ? "" : std::string(plan.type->name),
-                     plan.lossless, std::move(plan.reason)});
-    }
-    return out;
+  std::unique_ptr<FitJudge> judge(const Checkpoint& source) const override {
+    return std::make_unique<GgufJudge>(source);
   }
 
   ExportReport write(const Checkpoint& source, const fs::path& output,

@@ -14,6 +14,9 @@
 namespace crumb::io {
 namespace {
 
+constexpr std::size_t kReadWhole = 1 << 18;
+constexpr std::size_t kAlignment = 64;  // what readers of weights ask for
+
 // Closes at the end of the scope: a mapping outlives its descriptor.
 struct Descriptor {
   int value;
@@ -45,6 +48,25 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   }
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;  // mmap refuses length 0
+  if (size_ <= kReadWhole) {
+    void* memory = nullptr;
+    if (::posix_memalign(&memory, kAlignment, size_) != 0)
+      fail(ErrorKind::kOutOfMemory, kWhere, path.string(), ": no memory for its ", size_, " bytes");
+    held_.reset(static_cast<std::byte*>(memory));
+    std::size_t done = 0;
+    while (done < size_) {
+      const ssize_t got = ::pread(file.value, held_.get() + done, size_ - done, static_cast<off_t>(done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) {
+        const int reason = errno;
+        fail(ErrorKind::kIo, kWhere, path.string(), ": byte ", done, " of ", size_,
+             " cannot be read: ", got == 0 ? "the file became shorter" : std::strerror(reason));
+      }
+      done += static_cast<std::size_t>(got);
+    }
+    data_ = held_.get();
+    return;
+  }
   void* memory = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.value, 0);
   if (memory == MAP_FAILED) {
     const int reason = errno;
@@ -56,16 +78,18 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ != nullptr && held_ == nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      held_(std::move(other.held_)),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(held_, other.held_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <sys/stat.h>
+#include <fstream>
 #include <string_view>
 #include <utility>
 
@@ -36,6 +37,18 @@ TEST(MappedFile, AnEmptyFileHasNoBytes) {
   test::write_bytes(dir / "f", "");
   const MappedFile file(dir / "f");
   EXPECT_TRUE(file.bytes().empty());
+}
+
+TEST(MappedFile, ReadsSmallFilesAndMapsLargeOnes) {
+  const test::TempDir dir;
+  for (const std::size_t size : {std::size_t{1} << 18, (std::size_t{1} << 18) + 1}) {
+    std::string bytes(size, '\0');
+    for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 2654435761u >> 7);
+    std::ofstream(dir / "f", std::ios::binary) << bytes;
+    MappedFile file(dir / "f");
+    const MappedFile moved = std::move(file);
+    EXPECT_EQ(text_of(moved), bytes) << size;
+  }
 }
 
 TEST(MappedFile, OutlivesDeletionAndReplacement) {

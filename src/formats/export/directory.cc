@@ -12,6 +12,7 @@
 #include "base/half.h"
 #include "base/interrupt.h"
 #include "formats/companions.h"
+#include "formats/export/refusal.h"
 #include "formats/float_parts.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
@@ -96,66 +97,65 @@ std::string asymmetric_words(const quant::QuantizedLinear& linear, std::int64_t 
              " and ", half, " (", join(words, ", "), ")");
 }
 
-void refuse_unfit(const Checkpoint& source, const std::vector<LinearPlan>& plans, std::string_view format,
-                  bool requantize) {
-  std::vector<std::string> words;
-  std::size_t unfit = 0;
-  bool nowhere = false;
-  constexpr std::size_t kShown = 3;
-  for (const LinearPlan& plan : plans) {
-    const bool unstorable = plan.how == LinearPlan::How::kNowhere;
-    if (!unstorable && (requantize || !plan.loses())) continue;
-    nowhere |= unstorable;
-    if (unfit++ < kShown) words.push_back(cat(plan.fit.linear, ": ", plan.fit.reason));
-  }
-  if (unfit == 0) return;
-  fail(ErrorKind::kUnsupported, kWhere, source.path().string(), ": ", unfit, " of ", plans.size(),
-       " linears do not fit ", format, " without loss: ", join(words, "; "),
-       unfit > kShown ? cat("; and ", unfit - kShown, " more") : std::string(), ". ",
-       nowhere ? "Take another format (crumb export --list shows which)"
-               : "Give --requantize to store the nearest, or take another format (crumb export --list shows "
-                 "which)");
-}
-
 }  // namespace
+
+LinearPlan DirectoryExporter::plan_one(const std::string& name, const quant::QuantizedLinear* codes) const {
+  LinearPlan plan;
+  if (codes != nullptr) {
+    plan.n = codes->n;
+    plan.k = codes->k;
+    plan.spec = codes->spec;
+    this->plan(*codes, plan);
+    CRUMB_CHECK(plan.how != LinearPlan::How::kFloats);
+  } else {
+    plan.fit.stored_as = "floats";
+    plan.fit.lossless = true;
+  }
+  plan.fit.linear = name;
+  return plan;
+}
 
 std::vector<LinearPlan> DirectoryExporter::plan_all(const Checkpoint& source) const {
   std::vector<LinearPlan> plans;
   for (const std::string& name : block_linears(source.config())) {
     throw_if_interrupted("formats.export");
-    LinearPlan plan;
-    if (const auto linear = codes_of(source, name)) {
-      plan.n = linear->n;
-      plan.k = linear->k;
-      plan.spec = linear->spec;
-      this->plan(*linear, plan);
-      CRUMB_CHECK(plan.how != LinearPlan::How::kFloats);
-    } else {
-      plan.fit.stored_as = "floats";
-      plan.fit.lossless = true;
-    }
-    plan.fit.linear = name;
-    plans.push_back(std::move(plan));
+    const auto codes = codes_of(source, name);
+    plans.push_back(plan_one(name, codes ? &*codes : nullptr));
   }
   plan_together(plans);
   return plans;
 }
 
-std::vector<LinearFit> DirectoryExporter::fits(const Checkpoint& source) const {
-  std::vector<LinearFit> fits;
-  bool codes = takes_floats();
-  for (const LinearPlan& plan : plan_all(source)) {
-    codes |= plan.how != LinearPlan::How::kFloats;
-    fits.push_back(plan.fit);
+class DirectoryExporter::Judge final : public FitJudge {
+ public:
+  explicit Judge(const DirectoryExporter& format) : format_(format) {}
+  void add(const std::string& linear, const quant::QuantizedLinear* codes) override {
+    plans_.push_back(format_.plan_one(linear, codes));
   }
-  if (!codes) {
+  std::vector<LinearFit> finish() override {
+    format_.plan_together(plans_);
+    std::vector<LinearFit> fits;
+    bool codes = format_.takes_floats();
+    for (LinearPlan& plan : plans_) {
+      codes |= plan.how != LinearPlan::How::kFloats;
+      fits.push_back(std::move(plan.fit));
+    }
+    if (codes) return fits;
     for (LinearFit& fit : fits) {
       fit.stored_as.clear();
       fit.lossless = false;
       fit.reason = "the model holds floats; quantize it first";
     }
+    return fits;
   }
-  return fits;
+
+ private:
+  const DirectoryExporter& format_;
+  std::vector<LinearPlan> plans_;
+};
+
+std::unique_ptr<FitJudge> DirectoryExporter::judge(const Checkpoint&) const {
+  return std::make_unique<Judge>(*this);
 }
 
 ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& output,
@@ -169,7 +169,15 @@ ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& 
       }))
     fail(ErrorKind::kUnsupported, kWhere, source.path().string(), ": no block linear holds codes; ", name(),
          " stores quantized weights. Quantize the model first (crumb quantize), or export to hf");
-  refuse_unfit(source, plans, name(), options.requantize);
+  std::vector<LinearFit> unfit;
+  bool nowhere = false;
+  for (const LinearPlan& plan : plans) {
+    const bool unstorable = plan.how == LinearPlan::How::kNowhere;
+    if (!unstorable && (options.requantize || !plan.loses())) continue;
+    nowhere |= unstorable;
+    unfit.push_back(plan.fit);
+  }
+  refuse_unfit(source, name(), unfit, plans.size(), nowhere);
 
   ExportReport report;
   std::map<std::size_t, double> errors;

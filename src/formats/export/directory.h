@@ -66,7 +66,7 @@ class ConfigText {
 class DirectoryExporter : public Exporter {
  public:
   bool writes_directory() const final { return true; }
-  std::vector<LinearFit> fits(const Checkpoint& source) const final;
+  std::unique_ptr<FitJudge> judge(const Checkpoint& source) const final;
   ExportReport write(const Checkpoint& source, const std::filesystem::path& output,
                      const ExportOptions& options) const final;
 
@@ -92,6 +92,8 @@ class DirectoryExporter : public Exporter {
                          const std::filesystem::path& folder) const = 0;
 
  private:
+  class Judge;
+  LinearPlan plan_one(const std::string& name, const quant::QuantizedLinear* codes) const;
   std::vector<LinearPlan> plan_all(const Checkpoint& source) const;
 };
 

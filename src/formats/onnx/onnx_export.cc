@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "formats/companions.h"
 #include "formats/export/directory.h"
+#include "formats/export/refusal.h"
 #include "formats/float_parts.h"
 #include "formats/onnx/decoder.h"
 #include "io/atomic_output.h"
@@ -17,17 +18,35 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWhere = "formats.onnx";
-
 OnnxType onnx_type(DType dtype) {
   return dtype == DType::kF16 ? OnnxType::kF16 : dtype == DType::kBF16 ? OnnxType::kBF16 : OnnxType::kF32;
 }
 
+MatMulNBitsFit floats_do_not_fit() {
+  return {{}, "holds floats; quantize the model first"};
+}
+
 MatMulNBitsFit fit_of(const Checkpoint& source, const std::string& linear, std::int64_t n, std::int64_t k) {
   const auto spec = spec_of_codes(source, linear);
-  if (!spec) return {{}, "holds floats; quantize the model first"};
-  return fit_matmul_nbits(n, k, *spec);
+  return !spec ? floats_do_not_fit() : fit_matmul_nbits(n, k, *spec);
 }
+
+class OnnxJudge final : public FitJudge {
+ public:
+  void add(const std::string& linear, const quant::QuantizedLinear* codes) override {
+    const MatMulNBitsFit fit =
+        codes != nullptr ? fit_matmul_nbits(codes->n, codes->k, codes->spec) : floats_do_not_fit();
+    if (fit.op)
+      fits_.push_back(
+          {linear, cat("MatMulNBits ", fit.op->bits, " bits, blocks of ", fit.op->block), true, ""});
+    else
+      fits_.push_back({linear, "", false, fit.reason});
+  }
+  std::vector<LinearFit> finish() override { return std::move(fits_); }
+
+ private:
+  std::vector<LinearFit> fits_;
+};
 
 class OnnxExporter final : public Exporter {
  public:
@@ -35,36 +54,23 @@ class OnnxExporter final : public Exporter {
   std::string_view clients() const override { return "ONNX Runtime"; }
   bool writes_directory() const override { return true; }
 
-  std::vector<LinearFit> fits(const Checkpoint& source) const override {
-    std::vector<LinearFit> all;
-    for (std::int64_t i = 0; i < source.config().num_hidden_layers; ++i) {
-      for (const model::LinearRole role : model::kLinearRoles) {
-        const std::string name = model::linear_name(i, role);
-        const auto [n, k] = model::linear_shape(source.config(), role);
-        const MatMulNBitsFit fit = fit_of(source, name, n, k);
-        if (fit.op)
-          all.push_back(
-              {name, cat("MatMulNBits ", fit.op->bits, " bits, blocks of ", fit.op->block), true, ""});
-        else
-          all.push_back({name, "", false, fit.reason});
-      }
-    }
-    return all;
-  }
+  std::unique_ptr<FitJudge> judge(const Checkpoint&) const override { return std::make_unique<OnnxJudge>(); }
 
   ExportReport write(const Checkpoint& source, const fs::path& output,
                      const ExportOptions& options) const override {
     const model::ModelConfig& config = source.config();
-    std::int64_t refused = 0;
-    std::string first;
-    for (const LinearFit& fit : fits(source)) {
-      if (fit.lossless) continue;
-      if (refused++ == 0) first = cat(fit.linear, ": ", fit.reason);
+    std::vector<LinearFit> unfit;
+    std::size_t linears = 0;
+    for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+      for (const model::LinearRole role : model::kLinearRoles) {
+        const std::string linear = model::linear_name(i, role);
+        const auto [n, k] = model::linear_shape(config, role);
+        const MatMulNBitsFit fit = fit_of(source, linear, n, k);
+        ++linears;
+        if (!fit.op) unfit.push_back({linear, "", false, fit.reason});
+      }
     }
-    if (refused > 0) {
-      fail(ErrorKind::kUnsupported, kWhere, source.path().string(), ": ", refused,
-           " linears do not fit MatMulNBits, the first is ", first);
-    }
+    refuse_unfit(source, name(), unfit, linears, /*nowhere=*/true);
     OnnxGraph graph("model");
     add_decoder(graph, config, config.max_position_embeddings, tensors_of(source));
     io::check_free_space(output, graph.data_bytes() + (std::int64_t{64} << 20));
