@@ -128,8 +128,9 @@ Tensor per_channel(const Tensor& factors, const Tensor& index) {
 
 Tensor largest_per_factor(const TransformSite& site, const Tensor& channels) {
   if (!site.consumer_index.defined()) return channels;
-  return at::zeros({site.factors}, channels.options())
-      .index_reduce(0, site.consumer_index.to(channels.device()), channels, "amax", /*include_self=*/false);
+  // As many channels for each factor: sorted by factor they are the rows of a matrix.
+  const Tensor order = site.consumer_index.argsort(/*stable=*/true, 0, /*descending=*/false);
+  return channels.index_select(0, order.to(channels.device())).view({site.factors, -1}).amax({1});
 }
 
 Tensor column_abs_max(const nn::DecoderBlock& block, const std::vector<LinearRole>& linears) {
