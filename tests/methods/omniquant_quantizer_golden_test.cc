@@ -126,11 +126,15 @@ TEST(OmniQuantQuantizer, TheDefaultModeIsNoticed) {  // negative control of the 
   const auto files = test::golden_files("omniquant", "a_");
   if (files.empty()) GTEST_SKIP() << "golden/omniquant/a_*.safetensors is not here (set CRUMB_SHARED)";
   const io::SafetensorsFile file(files.front());
-  const std::string name = names_ending_in(file, ".nolwc.fq").at(0) + ".nolwc";
-  WeightQuant how;
-  ASSERT_TRUE(parse_case(name, how));
-  how.mode = Mode::kDefault;
-  EXPECT_GT(worst(lwc_fake_quant(tensor(file, "w"), {}, how), tensor(file, name + ".fq")), 1e-2);
+  for (const std::string& name : names_ending_in(file, ".fq")) {
+    WeightQuant how;
+    ASSERT_TRUE(parse_case(name, how));
+    if (how.scheme != nn::RangeQuant::Scheme::kAsymmetric) continue;
+    how.mode = Mode::kDefault;
+    LwcParameters p;
+    if (file.find(name + ".up") != nullptr) p = {tensor(file, name + ".up"), tensor(file, name + ".low")};
+    EXPECT_GT(worst(lwc_fake_quant(tensor(file, "w"), p, how), tensor(file, name + ".fq")), 1e-2) << name;
+  }
 }
 
 TEST(OmniQuantQuantizer, ActivationsAndTheirGradientsEqualTheAuthors) {
