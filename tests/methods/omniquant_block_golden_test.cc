@@ -26,7 +26,7 @@ constexpr double kParameterBound = 1e-3;  // absolute, after a whole smooth run
 constexpr double kFirstUpdateBound =
     1e-6;                             // of a scale, or of 1 below 1; an update moves by the learning rate
 constexpr double kEpochBound = 0.06;  // of an epoch's mean loss beyond the authors' own repetitions
-constexpr double kFlippedLoss = 0.05, kFlippedGradient = 0.5;  // what flipped activation codes may do
+constexpr double kFlippedLoss = 0.1, kFlippedGradient = 1;  // what flipped activation codes may do
 // Two orders of the same sums. The second is the authors'; streams are made with it, so that activations
 // stand on the same side of their rounding boundaries as often as can be.
 const nn::Compute kFused, kEager{nn::Precision::kF32, /*fused=*/false, /*eager_attention=*/true};

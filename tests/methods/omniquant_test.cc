@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/half.h"
 #include "methods/omniquant/block_training.h"
 #include "methods/random_block.h"
 #include "quant/affine.h"
@@ -167,8 +168,17 @@ TEST(OmniQuantLwc, DefaultGridsAreStorableAndTheirCodesGiveWhatTrainingSaw) {
         const Tensor seen = lwc_fake_quant(w, p, how).contiguous();
         for (std::size_t i = 0; i < w_hat.size(); ++i)
           ASSERT_EQ(w_hat[i], seen.const_data_ptr<float>()[i]) << i;
-        // binary16 scales: still finite and positive, codes chosen for them
-        for (const float s : lwc_quantized(w, p, how, true).linear.scales) EXPECT_GT(s, 0);
+        // binary16 scales, and the codes that fit them.
+        const quant::QuantizedLinear f16 = lwc_quantized(w, p, how, true).linear;
+        const std::int64_t size = 64 / how.groups(64);
+        for (std::int64_t i = 0; i < w.numel(); ++i) {
+          const auto j = static_cast<std::size_t>(i / size);
+          ASSERT_GT(f16.scales[j], 0);
+          ASSERT_EQ(f16.scales[j], round_to_f16(f16.scales[j]));
+          ASSERT_EQ(f16.codes[static_cast<std::size_t>(i)],
+                    quant::quantize_one(w.const_data_ptr<float>()[i], f16.scales[j], f16.zero_points[j],
+                                        (1 << bits) - 1));
+        }
       }
     }
   }
@@ -269,6 +279,18 @@ TEST(OmniQuantSettings, NumbersOutOfRangeAreNamed) {
   Settings nothing;
   nothing.lwc = false;
   test::expect_error(ErrorKind::kInvalidArgument, {"nothing to train"}, [&] { check_settings(nothing, c); });
+}
+
+TEST(OmniQuantSettings, ParityKeepsTheAuthorsActivationGrid) {
+  Settings s;
+  s.activation_bits = 4;
+  s.kv_bits = 8;
+  EXPECT_TRUE(s.activations().query.holds_zero);
+  s.mode = Mode::kParity;
+  EXPECT_FALSE(s.activations().query.holds_zero);
+  EXPECT_FALSE(s.activations().linear_inputs[3].holds_zero);
+  EXPECT_EQ(s.activations().query.bits, 4);
+  EXPECT_EQ(s.activations().value.bits, 8);
 }
 
 // A block with outlier channels, its streams, and what is trained on them.
@@ -410,6 +432,36 @@ TEST(OmniQuantTraining, ShufflesByItsSeedAndOnlyInTheDefaultMode) {
   EXPECT_EQ(losses(Mode::kDefault, 2), losses(Mode::kDefault, 2));
   EXPECT_NE(losses(Mode::kDefault, 2), losses(Mode::kDefault, 3));
   EXPECT_EQ(losses(Mode::kParity, 2), losses(Mode::kParity, 3));
+}
+
+TEST(OmniQuantTraining, EveryStepSeesTruncatedFactors) {
+  at::manual_seed(38);
+  Fixture f(test::small_config(4, 2));
+  Settings settings;
+  settings.let = true;
+  settings.epochs = 1;
+  settings.shuffle = false;
+  BlockParameters parameters = start_parameters(f.block, &f.statistics, settings);
+  parameters.let.at(1).scale.fill_(0.0101);  // the first update carries half of them below 1e-2
+  const TrainingData data{f.inputs, f.targets};
+  double expected = 0;
+  std::vector<double> losses;
+  train_block(f.block, parameters, data, nullptr, f.rope, settings, 1, {}, at::kCPU,
+              [&](std::int64_t k, const Step& step) {
+                losses.push_back(step.loss);
+                if (k != 0) return;
+                const at::NoGradGuard no_grad;
+                BlockParameters next = parameters;
+                Tensor& scale = next.let.at(1).scale;
+                EXPECT_LT(scale.min().item<double>(), 0.009);
+                scale = scale.detach().clamp_min(0.01);
+                expected =
+                    nn::mse_loss(
+                        quantized_block(f.block, next, settings).forward(f.inputs.read(1, 1), f.rope, {}),
+                        f.targets.read(1, 1), {})
+                        .item<double>();
+              });
+  EXPECT_NEAR(losses.at(1) / expected, 1, 1e-6);
 }
 
 TEST(OmniQuantTraining, ALossThatIsNotFiniteStopsIt) {

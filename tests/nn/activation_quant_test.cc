@@ -80,9 +80,14 @@ TEST(OmniQuantActivations, GradientsAreThoseOfTheComposedFunction) {
         x[1].abs_().neg_();
         x[2][3] = x[2].max();  // two values share the maximum
         x[2][7] = x[2].max();
-        x[4].mul_(x[4] > 0);  // zeros share the minimum
+        x[4].mul_(x[4] > 0);                  // zeros share the minimum
+        if (scheme != Scheme::kAsymmetric) {  // both ends decide the scale
+          x[5][0] = 4;
+          x[5][1] = -4;
+        }
         const Tensor g = at::randn({9, 40}), gamma = at::rand({9, 1}) * 0.4 + 0.6,
                      beta = at::rand({9, 1}) * 0.4 + 0.6;
+        beta[5] = gamma[5];
         const RangeQuant how{bits, scheme, holds_zero};
         std::vector<Tensor> f32, f64;
         for (const Tensor& t : {x, gamma, beta}) {
@@ -110,6 +115,7 @@ TEST(OmniQuantActivations, DynamicGridsThatHoldZeroAreThoseOfTheScalarTruth) {
     x[1].zero_();
     x[2].abs_();
     x[3].fill_(-2);
+    x[4][0] = -1e7;  // beyond the largest scale
     const RangeQuant how{bits, Scheme::kAsymmetric, true};
     const RangeGrid grid = range_grid(x, {}, {}, how);
     EXPECT_GE(grid.zero_point.min().item<float>(), 0);
@@ -127,6 +133,18 @@ TEST(OmniQuantActivations, DynamicGridsThatHoldZeroAreThoseOfTheScalarTruth) {
       for (std::size_t c = 0; c < truth.size(); ++c)
         ASSERT_EQ(truth[c], y[r][static_cast<std::int64_t>(c)].item<float>()) << r << " " << c;
     }
+  }
+}
+
+TEST(OmniQuantActivations, ARowOfOneValueLeavesItsClippingFactorsAlone) {
+  const Tensor x = at::full({1, 6}, 0.7), gamma = at::full({1, 1}, 0.5).requires_grad_(true),
+               beta = at::full({1, 1}, 0.5).requires_grad_(true);
+  for (const double sign : {1.0, -1.0}) {
+    const Tensor y = range_fake_quant(x * sign, gamma, beta, {3, Scheme::kAsymmetric, /*holds_zero=*/true});
+    EXPECT_LT(worst(y.detach(), x * sign), 1e-6);
+    (y * at::arange(1, 7, at::kFloat)).sum().backward();
+    EXPECT_EQ(gamma.grad().item<float>(), 0);
+    EXPECT_EQ(beta.grad().item<float>(), 0);
   }
 }
 
@@ -245,6 +263,15 @@ TEST(OmniQuantActivations, ANormBiasIsAddedAndTakesTheGeneralPath) {
                   block.linear_inputs(x, rope, kFused).attention_in + bias),
             1e-6);
   EXPECT_GT(worst(moved.forward(x, rope, kComposed), block.forward(x, rope, kComposed)), 1e-2);
+  // A step that trains the norm computes what evaluation computes, with a bias and with quantizers.
+  DecoderBlock quantized = block;
+  quantized.activations.linear_inputs[0].bits = 2;
+  for (DecoderBlock* each : {&moved, &quantized}) {
+    const Tensor evaluated = each->forward(x, rope, kFused);
+    each->input_norm = each->input_norm.clone().requires_grad_(true);
+    const at::AutoGradMode grad(true);
+    EXPECT_LT(worst(each->forward(x, rope, kFused).detach(), evaluated), 1e-5);
+  }
 }
 
 }  // namespace
