@@ -462,6 +462,11 @@ TEST(OmniQuantTraining, EveryStepSeesTruncatedFactors) {
                         .item<double>();
               });
   EXPECT_NEAR(losses.at(1) / expected, 1, 1e-6);
+  // So does what comes after the last step.
+  settings.batch = Fixture::kWindows;
+  parameters.let.at(1).scale.fill_(0.0101);
+  EXPECT_EQ(f.train(parameters, settings).steps.size(), 1u);
+  EXPECT_NEAR(parameters.let.at(1).scale.min().item<double>(), 0.01, 1e-6);
 }
 
 TEST(OmniQuantTraining, ALossThatIsNotFiniteStopsIt) {
