@@ -275,6 +275,8 @@ TEST(OmniQuantSettings, NumbersOutOfRangeAreNamed) {
   refused("activation_bits", [](Settings& s) { s.activation_bits = 12; });
   refused("kv_bits", [](Settings& s) { s.kv_bits = 1; });
   refused("batch", [](Settings& s) { s.batch = 0; });
+  refused("group_size", [](Settings& s) { s.group_size = 32; });  // down_proj has 48 inputs
+  refused("group_size", [](Settings& s) { s.group_size = 0; });
   refused("alpha", [](Settings& s) { s.alpha = 1.5; });
   Settings nothing;
   nothing.lwc = false;
