@@ -24,8 +24,8 @@ std::string_view to_string(Site site) noexcept;
 
 /// Which channels share a factor at kValueOutput and kQueryKey.
 enum class Tying {
-  kExact,  // as many as the block's structure asks for, so that its outputs stay: query heads of one
-           // key/value head; at kQueryKey also the two channels of a RoPE pair
+  kExact,   // as many as the block's structure asks for, so that its outputs stay: query heads of one
+            // key/value head; at kQueryKey also the two channels of a RoPE pair
   kUntied,  // none, as OmniQuant's code has it: changes the outputs at kQueryKey where there is RoPE
 };
 

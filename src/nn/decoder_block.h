@@ -60,8 +60,8 @@ class DecoderBlock {
   at::Tensor forward(const at::Tensor& x, const RopeTable& rope, const Compute& compute,
                      KvCache* cache = nullptr) const;
 
-  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down, before
-  /// it is quantized; for activation statistics.
+  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down,
+  /// before it is quantized; for activation statistics.
   struct LinearInputs {
     at::Tensor attention_in, o_in, mlp_in, down_in;  // each [B * T, K]
   };

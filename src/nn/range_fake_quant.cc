@@ -123,14 +123,10 @@ struct RangeFakeQuant : torch::autograd::Function<RangeFakeQuant> {
         }
       });
     }
+    // In a row of one value that is not clipped, S is 0 but for rounding, and so are these.
     Tensor grad_gamma, grad_beta;
     if (ctx->needs_input_grad(1)) grad_gamma = d_top * r.high;
     if (ctx->needs_input_grad(2)) grad_beta = d_bottom * r.low;
-    if (how.holds_zero && (grad_gamma.defined() || grad_beta.defined())) {
-      const Tensor one_value = x.amax({1}, true) == x.amin({1}, true);  // where the factors were not used
-      if (grad_gamma.defined()) grad_gamma.masked_fill_(one_value, 0);
-      if (grad_beta.defined()) grad_beta.masked_fill_(one_value, 0);
-    }
     return {grad_x, grad_gamma, grad_beta, Tensor(), Tensor()};
   }
 };

@@ -275,6 +275,8 @@ TEST(OmniQuantSettings, NumbersOutOfRangeAreNamed) {
   refused("activation_bits", [](Settings& s) { s.activation_bits = 12; });
   refused("kv_bits", [](Settings& s) { s.kv_bits = 1; });
   refused("batch", [](Settings& s) { s.batch = 0; });
+  refused("group_size", [](Settings& s) { s.group_size = 32; });  // down_proj has 48 inputs
+  refused("group_size", [](Settings& s) { s.group_size = 0; });
   refused("alpha", [](Settings& s) { s.alpha = 1.5; });
   Settings nothing;
   nothing.lwc = false;
@@ -462,6 +464,11 @@ TEST(OmniQuantTraining, EveryStepSeesTruncatedFactors) {
                         .item<double>();
               });
   EXPECT_NEAR(losses.at(1) / expected, 1, 1e-6);
+  // So does what comes after the last step.
+  settings.batch = Fixture::kWindows;
+  parameters.let.at(1).scale.fill_(0.0101);
+  EXPECT_EQ(f.train(parameters, settings).steps.size(), 1u);
+  EXPECT_NEAR(parameters.let.at(1).scale.min().item<double>(), 0.01, 1e-6);
 }
 
 TEST(OmniQuantTraining, ALossThatIsNotFiniteStopsIt) {

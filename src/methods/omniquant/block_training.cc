@@ -107,6 +107,13 @@ void check_settings(const Settings& s, const model::ModelConfig& config) {
   check_range(s.lwc_lr >= 0, "lwc_lr", s.lwc_lr, "0 or more");
   check_range(s.let_lr >= 0, "let_lr", s.let_lr, "0 or more");
   check_range(s.alpha >= 0 && s.alpha <= 1, "alpha", s.alpha, "0 to 1");
+  for (const LinearRole role : model::kLinearRoles) {
+    const std::int64_t k = model::linear_shape(config, role).k;
+    if (s.group_size != -1 && (s.group_size <= 0 || k % s.group_size != 0)) {
+      fail(ErrorKind::kInvalidArgument, "methods.omniquant", "group_size is ", s.group_size,
+           "; expected -1 or a divisor of the ", k, " inputs of ", model::hf_name(role));
+    }
+  }
   if (!s.lwc && !s.let) {
     fail(ErrorKind::kInvalidArgument, "methods.omniquant",
          "lwc and let: both off, so there is nothing to train; switch one on");
