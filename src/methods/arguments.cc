@@ -24,7 +24,7 @@ void check_weight(const Tensor& w, const quant::AffineSpec& spec, std::string_vi
     fail(ErrorKind::kInvalidArgument, where, "weight: ", shape_string(w.sizes()), " of ",
          c10::toString(w.scalar_type()), "; expected [N, K] of Float; convert it first");
   }
-  quant::check_spec(spec, w.size(1), where);
+  quant::check_grid(spec, w.size(1), where);
   check_finite(w, "weight", where);
 }
 

@@ -49,7 +49,7 @@ ActivationQuants ActivationQuants::dynamic(int bits, int kv_bits, bool symmetric
   how.holds_zero = holds_zero;
   ActivationQuants all;
   all.linear_inputs.fill(how);
-  all.query = how;
+  if (kv_bits < 16) all.query = how;
   how.bits = kv_bits;
   all.key = all.value = how;
   return all;

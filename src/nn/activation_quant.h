@@ -29,7 +29,8 @@ struct ActivationQuants {
   ActivationQuant query, key, value;  // per token and head; query and key after RoPE; key and value as cached
 
   bool any() const;
-  /// Dynamic per token: `bits` for the inputs of all linears and for queries, `kv_bits` for keys and values.
+  /// Dynamic per token: `bits` for the inputs of all linears, `kv_bits` for keys and values; where these are
+  /// on, queries have `bits` too, so that their product is one of integers.
   static ActivationQuants dynamic(int bits, int kv_bits, bool symmetric, bool holds_zero);
 };
 

@@ -93,7 +93,7 @@ void check_range(bool fits, std::string_view name, double value, std::string_vie
 }  // namespace
 
 nn::ActivationQuants Settings::activations() const {
-  return nn::ActivationQuants::dynamic(activation_bits, kv_bits, /*symmetric=*/false,
+  return nn::ActivationQuants::dynamic(activation_bits, kv_bits, symmetric_activations,
                                        /*holds_zero=*/mode == Mode::kDefault);
 }
 

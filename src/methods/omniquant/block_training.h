@@ -19,8 +19,9 @@ struct Settings {
   int weight_bits = 4;
   std::int64_t group_size = -1;
   nn::RangeQuant::Scheme scheme = nn::RangeQuant::Scheme::kAsymmetric;
-  int activation_bits = 16;  // inputs of all linears, and queries; 16: off
+  int activation_bits = 16;  // inputs of all linears, and queries where keys are quantized; 16: off
   int kv_bits = 16;          // keys and values, as they are cached; the authors use activation_bits
+  bool symmetric_activations = false;
   bool lwc = true;
   bool let = false;
   double alpha = 0.5;    // start of the transformation (LetSettings)
