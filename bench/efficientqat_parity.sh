@@ -23,8 +23,8 @@ parity=bench/efficientqat_parity.json
 run parity "$parity"
 run default efficientqat-w2g64
 if [ "${1:-}" = "--ladder" ]; then
-  run search "$parity" --set initialization.method=clip_search
-  run search-activation "$parity" --set initialization.method=clip_search_activation
-  run search-activation-kl "$parity" --set initialization.method=clip_search_activation --set e2e_qp.loss=kl
+  run search "$parity" --set rounding.method=clip_search
+  run search-activation "$parity" --set rounding.method=clip_search_activation
+  run search-activation-kl "$parity" --set rounding.method=clip_search_activation --set e2e_qp.loss=kl
 fi
 python3 bench/parity_table.py "$golden" "$out"

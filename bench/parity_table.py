@@ -31,7 +31,7 @@ def main():
         def ppl(stage):
             return stages[stage]["ppl"] if stage in stages else float("nan")
         print(f"{os.path.basename(path)[:-5]:28} {ppl('fp'):8.3f} {ppl('rtn'):10.4g} {ppl('block_ap'):9.1f} {ppl('e2e_qp'):8.1f} "
-              f"{report['block_ap']['seconds']:11.0f} {report['e2e_qp']['seconds']:7.0f}")
+              f"{report['block_stages']['seconds']:11.0f} {report['e2e_qp']['seconds']:7.0f}")
     path = os.path.join(results, "parity.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:

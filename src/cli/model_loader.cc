@@ -1,6 +1,7 @@
 #include "cli/model_loader.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "formats/checkpoint.h"
 #include "runtime/engine_language_model.h"
 
@@ -38,9 +39,16 @@ void ModelLoader::add_options(CLI::App& command) {
 
 OpenedModel ModelLoader::open(const std::string& path) const {
 #ifdef CRUMB_WITH_TORCH
-  const bool in_torch =
-      engine == "torch" || device == "cuda" ||
-      (engine == "auto" && formats::Checkpoint::open(path)->kind() != formats::CheckpointKind::kPacked);
+  const bool chosen = engine == "torch" || device == "cuda";
+  bool in_torch = chosen;
+  if (engine == "auto" && !chosen) {
+    const auto checkpoint = formats::Checkpoint::open(path);
+    const std::string activations = activation_words(*checkpoint);
+    in_torch = !activations.empty() || checkpoint->kind() != formats::CheckpointKind::kPacked;
+    if (!activations.empty())
+      log::info("eval: ", path, ": its recipe quantizes activations (", activations,
+                "), which torch simulates");
+  }
   if (in_torch) {
     if (flags.exact || flags.head_bits || !flags.kv_cache.empty()) {
       fail(

@@ -1,7 +1,10 @@
+#include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "formats/grid_exports.h"
 #include "recipe/recipe.h"
 #include "recipe/schema.h"
 
@@ -14,20 +17,42 @@ struct RecipesOptions {
   bool json = false;
 };
 
+/// "w4g64 asym", "w4 asym, a4kv4".
+std::string bits_words(const recipe::Recipe& r) {
+  std::string text = cat(quant::scheme_name(r.weights.spec()), " ", quant::to_string(r.weights.grid));
+  if (r.activations.bits < 16) text += cat(", a", r.activations.bits);
+  if (r.activations.kv_bits < 16)
+    text += cat(r.activations.bits < 16 ? "" : ", ", "kv", r.activations.kv_bits);
+  return text;
+}
+
 int list_recipes(const RecipesOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  std::map<std::tuple<int, std::int64_t, quant::Grid>, std::vector<std::string>> exports_of;
   std::string text;
   for (const std::string& name : recipe::built_in_names()) {
     const recipe::Recipe r = recipe::load_recipe(name);
+    std::vector<std::string> stages;
+    for (const recipe::Stage stage : r.stages) stages.emplace_back(recipe::to_string(stage));
+    const quant::AffineSpec spec = r.weights.stored_spec();
+    auto& exports = exports_of[{spec.bits, spec.group_size, spec.grid}];  // most recipes share a grid
+    if (exports.empty()) exports = formats::lossless_exports(spec);
     rows.push_back({{"name", name},
                     {"default", name == recipe::kDefaultRecipe},
                     {"scheme", quant::scheme_name(r.weights.spec())},
+                    {"grid", quant::to_string(r.weights.grid)},
+                    {"activation_bits", r.activations.bits},
+                    {"kv_bits", r.activations.kv_bits},
+                    {"stages", stages},
                     {"description", r.card.description},
                     {"paper", r.card.paper},
                     {"expects", r.card.expects},
-                    {"cost", r.card.cost}});
-    text += cat(text.empty() ? "" : "\n", name, name == recipe::kDefaultRecipe ? " (default)" : "", "\n  ",
-                r.card.description);
+                    {"cost", r.card.cost},
+                    {"exports", exports}});
+    text += cat(text.empty() ? "" : "\n\n", name, name == recipe::kDefaultRecipe ? " (default)" : "", "\n  ",
+                r.card.description, "\n  paper    ", r.card.paper, "\n  bits     ", bits_words(r),
+                "\n  stages   ", join(stages, ", "), "\n  cost     ", r.card.cost, "\n  exports  ",
+                exports.empty() ? "none without loss" : join(exports, ", "));
   }
   if (options.json) {
     print_json({{"recipes", rows}});
@@ -48,11 +73,15 @@ int show_recipe(const RecipesOptions& options) {
   std::string section;
   std::string text = cat(r.name, " (recipe_version ", recipe::kRecipeVersion, ")");
   for (const recipe::Field& field : recipe::fields()) {
+    const std::string key(field.key()), value = field.get(r).dump();
+    if (field.at_top()) {
+      text += cat("\n\n", key, "  ", value, "  ", field.doc, " [", field.range(), "]");
+      continue;
+    }
     if (section != field.section()) {
       section = field.section();
       text += cat("\n\n", section);
     }
-    const std::string key = field.path.substr(section.size() + 1), value = field.get(r).dump();
     const std::string range = field.range();
     text += cat("\n  ", key, std::string(key.size() < 26 ? 26 - key.size() : 1, ' '), " ", value,
                 section == "card" ? "" : std::string(value.size() < 18 ? 18 - value.size() : 1, ' '));
@@ -70,7 +99,8 @@ void add_recipes(CLI::App& app, Action& action) {
       app.add_subcommand("recipes", "list the built-in recipes, or show one with every field");
   command->require_subcommand(0, 1);
   command->add_flag("--json", options->json, "print one JSON object");
-  CLI::App* list = command->add_subcommand("list", "names and descriptions (the default)");
+  CLI::App* list =
+      command->add_subcommand("list", "what each is for, its paper, bits, cost and exports (the default)");
   list->add_flag("--json", options->json, "print one JSON object");
   CLI::App* show = command->add_subcommand(
       "show", "every field of one recipe, defaults included; --json prints a recipe file");

@@ -79,6 +79,8 @@ class Checkpoint {
   virtual quant::QuantizedLinear read_codes(std::string_view name) const;
   /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 6, 4 or 0 (floats).
   virtual std::optional<int> head_bits() const { return std::nullopt; }
+  /// How activations are to be quantized when the model runs, where the checkpoint says so.
+  virtual std::optional<ActivationBits> activation_bits() const { return std::nullopt; }
 
   /// What lies in the file, by Hugging Face names: "….qweight" where there are codes. In the order of names;
   /// empty where there is no file.

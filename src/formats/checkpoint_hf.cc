@@ -98,6 +98,9 @@ class HfCheckpoint final : public Checkpoint {
     return true;
   }
   std::optional<int> head_bits() const override { return reader_ ? reader_->head_bits() : std::nullopt; }
+  std::optional<ActivationBits> activation_bits() const override {
+    return reader_ ? reader_->activation_bits() : std::nullopt;
+  }
 
   std::vector<StoredTensor> stored_tensors() const override {
     std::vector<StoredTensor> out;
@@ -117,6 +120,10 @@ class HfCheckpoint final : public Checkpoint {
     if (reader_) {
       const auto spec = packed_spec();
       what = cat(reader_->name(), spec ? " " + quant::scheme_name(*spec) : std::string(), mixed_words(spec));
+      if (const auto a = reader_->activation_bits()) {
+        if (a->bits < 16) what += cat(", activations of ", a->bits, " bits");
+        if (a->kv_bits < 16) what += cat(", keys and values of ", a->kv_bits, " bits");
+      }
     } else {
       what = cat("safetensors ", to_string(float_dtype(model::kEmbeddingName)));
     }

@@ -30,6 +30,20 @@ std::optional<GptqZeros> zeros_of(const ConfigFields& config) {
        "'; known are gptq and gptq_v2");
 }
 
+ActivationBits activations_of(const ordered_json* value, std::string_view subject) {
+  if (!value->is_object()) fail(ErrorKind::kCorrupt, kWhere, subject, ": meta.activations is no object");
+  const ConfigFields fields(*value, kWhere, subject);
+  const auto bits = [&](const char* name) {
+    const std::int64_t found = fields.integer(name);
+    if ((found < 2 || found > 8) && found != 16) {
+      fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.", name, " is ", found,
+           "; known are 2 to 8, and 16 for none");
+    }
+    return static_cast<int>(found);
+  };
+  return {bits("bits"), bits("kv_bits"), fields.flag("symmetric")};
+}
+
 }  // namespace
 
 ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
@@ -63,6 +77,12 @@ ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
       {"meta",
        {{"quantizer", ordered_json::array({"crumb:0.1.0"})}, {"grid", quant::to_string(config.spec.grid)}}}};
   if (config.head_bits) out["meta"]["head_bits"] = *config.head_bits;
+  if (config.weight_bits != 0) out["meta"]["weight_bits"] = config.weight_bits;
+  if (config.activations) {
+    out["meta"]["activations"] = {{"bits", config.activations->bits},
+                                  {"kv_bits", config.activations->kv_bits},
+                                  {"symmetric", config.activations->symmetric}};
+  }
   return out;
 }
 
@@ -92,6 +112,8 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
              "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
+    if (meta.find("activations") != nullptr)
+      result.activations = activations_of(meta.find("activations"), subject);
   }
   result.specs = LinearSpecs(result.spec);
   if (const ordered_json* dynamic = config.object("dynamic")) {

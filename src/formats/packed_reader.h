@@ -29,6 +29,8 @@ class PackedReader {
   const LinearSpecs& specs() const { return specs_; }
   /// At which an engine is to keep embedding and head, where the configuration says so.
   virtual std::optional<int> head_bits() const { return std::nullopt; }
+  /// How the model's activations are quantized when it runs, where the configuration says so.
+  virtual std::optional<ActivationBits> activation_bits() const { return std::nullopt; }
 
   /// "scales": what the tensor of a linear's scales is called.
   virtual std::string_view scales_part() const { return "scales"; }

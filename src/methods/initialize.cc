@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "base/interrupt.h"
@@ -54,7 +55,7 @@ InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib:
   return energies;
 }
 
-void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how,
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Rounding& how,
                  const InputEnergies* energies) {
   for (const LinearRole role : model::kLinearRoles) {
     nn::QuantLinear& linear = block.linear(role);
@@ -76,6 +77,35 @@ void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const r
           /*scale_f16=*/true, s, z);
     }
     linear.start_fake_quant(spec, scale.to(linear.weight.device()), zero_point.to(linear.weight.device()));
+  }
+}
+
+void start_from_codes(nn::DecoderBlock& block, const LinearCodes& codes) {
+  constexpr float kReach = 0.49f;  // of a step, so that rounding of the product cannot pass the boundary
+  constexpr float kFar = std::numeric_limits<float>::infinity();
+  for (const LinearRole role : model::kLinearRoles) {
+    nn::QuantLinear& linear = block.linear(role);
+    const quant::QuantizedLinear& from = codes[static_cast<std::size_t>(role)];
+    CRUMB_CHECK(from.n == linear.n && from.k == linear.k);
+    const std::int64_t groups = from.spec.groups(from.k), group = from.spec.group_of(from.k);
+    Tensor weight = linear.weight.detach().to(at::kCPU).contiguous().clone();
+    Tensor scale = at::empty({from.n, groups}, at::kFloat), zero_point = at::empty_like(scale);
+    float* const w = weight.mutable_data_ptr<float>();
+    float *const s = scale.mutable_data_ptr<float>(), *const z = zero_point.mutable_data_ptr<float>();
+    for (std::int64_t g = 0; g < from.n * groups; ++g) {
+      s[g] = quant::effective_scale(from.scales[static_cast<std::size_t>(g)]);
+      z[g] = from.zero_points[static_cast<std::size_t>(g)];
+      for (std::int64_t i = g * group; i < (g + 1) * group; ++i) {
+        const int code = from.codes[static_cast<std::size_t>(i)];
+        const float middle = static_cast<float>(code) - z[g];
+        const float low = code == 0 ? -kFar : (middle - kReach) * s[g],
+                    high = code == from.spec.max_code() ? kFar : (middle + kReach) * s[g];
+        w[i] = std::clamp(w[i], low, high);
+      }
+    }
+    const at::Device device = linear.weight.device();
+    linear.weight = weight.to(device);
+    linear.start_fake_quant(from.spec, scale.to(device), zero_point.to(device));
   }
 }
 

@@ -1,6 +1,7 @@
 // The start of a block's quantization: scales and zero points of its seven linears.
 #pragma once
 #include <array>
+#include <iterator>
 
 #include "calib/activation_store.h"
 #include "nn/decoder_block.h"
@@ -21,7 +22,17 @@ InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib:
 
 /// Turns the seven float linears into fake-quant ones. `energies` is used by kClipSearchActivation only and
 /// may be null otherwise.
-void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Initialization& how,
+void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Rounding& how,
                  const InputEnergies* energies);
+
+/// Codes of a block's linears, by LinearRole.
+using LinearCodes = std::array<quant::QuantizedLinear, std::size(model::kLinearRoles)>;
+
+/// The same from codes that a method has chosen for the linears' float weights: scales and zero points are
+/// theirs, and each weight becomes the nearest to itself that Q1 rounds to its code (0.49 steps from the
+/// middle at most; codes 0 and Q have no outer end). The block then computes what the codes say, as far as
+/// training's clamp of scales (quant::effective_scale) lets it, and every weight stays as near as that allows
+/// to the one that was rounded, so that training can move it on.
+void start_from_codes(nn::DecoderBlock& block, const LinearCodes& codes);
 
 }  // namespace crumb::methods

@@ -179,10 +179,16 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
     return linear(role).forward(input, compute);
   };  // [M, K] -> [M, N]
 
+  // [..., heads * D] -> the same, quantized head by head
+  const auto quantize_heads = [&](const Tensor& y, const ActivationQuant& how) {
+    return how.on() ? fake_quant_activation(y.view({-1, c.head_dim}), how).view(y.sizes()) : y;
+  };
+
   // Attention half. In Block-AP the block's input is a constant of the step, which saves the gradient of its
   // norm.
   const bool constant_input = at::GradMode::is_enabled() && !x.requires_grad() &&
-                              input_norm.requires_grad() &&
+                              input_norm.requires_grad() && !input_norm_bias.defined() &&
+                              !activations.any() &&
                               linear(LinearRole::kQ).state == QuantLinear::State::kFakeQuant;
   Tensor normed, unit;  // [M, hidden_size]; unit: before the norm's weight
   if (constant_input) {
@@ -191,32 +197,44 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
     normed = unit * input_norm;
   } else {
     normed = rms_norm(x, input_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
+    if (input_norm_bias.defined()) normed = normed + input_norm_bias;
   }
+  const Tensor attention_in = fake_quant_activation(normed, activations.linear_inputs[0]);
   const auto from_norm = [&](LinearRole role) {
     return constant_input ? linear(role).forward_scaled(unit, normed, input_norm, compute)
-                          : project(role, normed);
+                          : project(role, attention_in);
   };
   Tensor q = from_norm(LinearRole::kQ), k = from_norm(LinearRole::kK);
-  const Tensor v = from_norm(LinearRole::kV).view({batch, t, c.num_key_value_heads * c.head_dim});
+  const Tensor v = quantize_heads(
+      from_norm(LinearRole::kV).view({batch, t, c.num_key_value_heads * c.head_dim}), activations.value);
   if (c.qk_norm) {  // per head, before RoPE
     q = rms_norm(q.view({tokens, c.num_attention_heads, c.head_dim}), q_norm, c.rms_norm_eps, compute);
     k = rms_norm(k.view({tokens, c.num_key_value_heads, c.head_dim}), k_norm, c.rms_norm_eps, compute);
   }
   q = rope(q.view({batch, t, c.num_attention_heads * c.head_dim}), table, c.head_dim, first, compute);
   k = rope(k.view({batch, t, c.num_key_value_heads * c.head_dim}), table, c.head_dim, first, compute);
+  q = quantize_heads(q, activations.query);
+  k = quantize_heads(k, activations.key);
   const Tensor attended =
       (cache != nullptr ? attend_cached(q, k, v, c, *cache)
                         : causal_attention(q, k, v, c.num_attention_heads, c.num_key_value_heads, c.head_dim,
                                            c.sliding_window, compute))
           .view({tokens, c.num_attention_heads * c.head_dim});
-  const Tensor after_attention = x + project(LinearRole::kO, attended).view_as(x);
+  const Tensor o_in = fake_quant_activation(attended, activations.linear_inputs[1]);
+  const Tensor after_attention = x + project(LinearRole::kO, o_in).view_as(x);
 
   // MLP half.
-  const Tensor mlp_in =
+  Tensor mlp_normed =
       rms_norm(after_attention, post_attention_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
+  if (post_attention_norm_bias.defined()) mlp_normed = mlp_normed + post_attention_norm_bias;
+  const Tensor mlp_in = fake_quant_activation(mlp_normed, activations.linear_inputs[2]);
   const Tensor gate = project(LinearRole::kGate, mlp_in), up = project(LinearRole::kUp, mlp_in);  // [M, F]
-  if (inputs != nullptr) *inputs = {normed, attended, mlp_in, swiglu(gate, up, compute)};
-  return after_attention + linear(LinearRole::kDown).forward_swiglu(gate, up, compute).view_as(x);
+  if (inputs != nullptr) *inputs = {normed, attended, mlp_normed, swiglu(gate, up, compute)};
+  const ActivationQuant& down_in = activations.linear_inputs[3];
+  const Tensor down =
+      down_in.on() ? project(LinearRole::kDown, fake_quant_activation(swiglu(gate, up, compute), down_in))
+                   : linear(LinearRole::kDown).forward_swiglu(gate, up, compute);
+  return after_attention + down.view_as(x);
 }
 
 Tensor DecoderBlock::forward(const Tensor& x, const RopeTable& rope, const Compute& compute,

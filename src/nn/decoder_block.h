@@ -6,6 +6,7 @@
 
 #include "model/config.h"
 #include "model/family.h"
+#include "nn/activation_quant.h"
 #include "nn/fake_quant.h"
 #include "nn/functional.h"
 #include "quant/quantized_linear.h"
@@ -59,8 +60,8 @@ class DecoderBlock {
   at::Tensor forward(const at::Tensor& x, const RopeTable& rope, const Compute& compute,
                      KvCache* cache = nullptr) const;
 
-  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down;
-  /// for activation statistics.
+  /// forward() that also reports the input of each linear, in the order q (= k = v), o, gate (= up), down,
+  /// before it is quantized; for activation statistics.
   struct LinearInputs {
     at::Tensor attention_in, o_in, mlp_in, down_in;  // each [B * T, K]
   };
@@ -73,8 +74,10 @@ class DecoderBlock {
   /// norms only where the family has them. Pointers stay valid while the block lives.
   std::vector<std::pair<std::string, at::Tensor*>> norms();
 
-  at::Tensor input_norm, post_attention_norm;  // [hidden_size]
-  at::Tensor q_norm, k_norm;                   // [head_dim], or undefined
+  at::Tensor input_norm, post_attention_norm;            // [hidden_size]
+  at::Tensor input_norm_bias, post_attention_norm_bias;  // [hidden_size]; undefined: none, as in every family
+  at::Tensor q_norm, k_norm;                             // [head_dim], or undefined
+  ActivationQuants activations;                          // off unless a method switches them on
   const model::ModelConfig& config() const { return config_; }
 
  private:

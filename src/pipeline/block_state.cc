@@ -5,6 +5,7 @@
 #include "model/family.h"
 #include "pipeline/load_model.h"
 #include "quant/codes.h"
+#include "quant/restate.h"
 
 namespace crumb::pipeline {
 
@@ -55,25 +56,46 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
   }
   nn::DecoderBlock names(config);
   for (const auto& [name, norm] : names.norms()) block.floats[name] = in.read_f32(name);
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const std::string bias = linear_key(role, "bias");
+    if (in.find(bias) != nullptr) block.floats[bias] = in.read_f32(bias);
+  }
   return block;
 }
 
-PackedBlock finish_block(nn::DecoderBlock& block) {
+PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* codes, const recipe::Recipe& recipe) {
   PackedBlock state;
-  for (const model::LinearRole role : model::kLinearRoles) {
-    state.linears[static_cast<std::size_t>(role)] = block.linear(role).quantized(/*scale_f16=*/true);
-  }
-  for (auto& [name, norm] : block.norms()) {
-    const at::Tensor values = norm->detach().to(at::kCPU).contiguous();
+  const auto keep = [&](const std::string& name, const at::Tensor& tensor) {
+    const at::Tensor values = tensor.detach().to(at::kCPU).contiguous();
     state.floats[name].assign(values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel());
+  };
+  for (const model::LinearRole role : model::kLinearRoles) {
+    const auto i = static_cast<std::size_t>(role);
+    const nn::QuantLinear& linear = block.linear(role);
+    state.linears[i] = codes != nullptr ? (*codes)[i] : linear.quantized(/*scale_f16=*/true);
+    state.linears[i] = quant::widen(std::move(state.linears[i]), recipe.weights.stored_spec().bits);
+    if (recipe.transforms() && linear.bias.defined()) keep(linear_key(role, "bias"), linear.bias);
   }
+  for (auto& [name, norm] : block.norms()) keep(name, *norm);
+  if (block.input_norm_bias.defined()) keep("input_layernorm.bias", block.input_norm_bias);
+  if (block.post_attention_norm_bias.defined()) keep("post_attention_layernorm.bias", block.post_attention_norm_bias);
   return state;
+}
+
+void check_block_state(const PackedBlock& state, const formats::Checkpoint& checkpoint, std::int64_t index) {
+  for (const auto& [name, values] : state.floats) {
+    if (checkpoint.has(model::block_prefix(index) + name)) continue;
+    fail(ErrorKind::kUnsupported, "pipeline.block_state", model::block_prefix(index), name, ": a transformation made it, and ",
+         checkpoint.config().family, " checkpoints have no such tensor; switch shifts off");
+  }
 }
 
 void apply_block_state(nn::DecoderBlock& block, const PackedBlock& state, const at::Device& device, bool packed) {
   for (const model::LinearRole role : model::kLinearRoles) {
     const quant::QuantizedLinear& quantized = state.linears[static_cast<std::size_t>(role)];
     packed ? block.linear(role).set_packed(quantized, device) : block.linear(role).set_dequantized(quantized, device);
+    if (const auto bias = state.floats.find(linear_key(role, "bias")); bias != state.floats.end())
+      block.linear(role).bias = tensor_from(bias->second, {quantized.n}).to(device);
   }
   for (auto& [name, norm] : block.norms()) {
     const std::vector<float>& values = state.floats.at(name);

@@ -20,6 +20,6 @@ nlohmann::ordered_json describe_job(const QuantizeRequest& request, const format
 /// corpora, do not agree in all of these places.
 std::string file_fingerprint(const std::filesystem::path& file);
 
-inline constexpr int kReportVersion = 1;
+inline constexpr int kReportVersion = 2;
 
 }  // namespace crumb::pipeline

@@ -88,6 +88,10 @@ nn::CausalLm load_causal_lm(const formats::Checkpoint& checkpoint, const nn::Com
   nn::CausalLm lm = load_shell(checkpoint, compute, device);
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     lm.blocks.push_back(load_block(checkpoint, i, device, residency == Residency::kCompact));
+    if (const auto bits = checkpoint.activation_bits()) {
+      lm.blocks.back().activations =
+          nn::ActivationQuants::dynamic(bits->bits, bits->kv_bits, bits->symmetric, /*holds_zero=*/true);
+    }
   }
   return lm;
 }

@@ -28,7 +28,7 @@ enum class Residency {
 /// Embedding, final norm and head; `blocks` is left empty.
 nn::CausalLm load_shell(const formats::Checkpoint& checkpoint, const nn::Compute& compute, const at::Device& device);
 
-/// The whole model. Throws OutOfMemory when it cannot fit.
+/// The whole model, with the activation quantizers that the checkpoint records switched on. Throws OutOfMemory when it cannot fit.
 nn::CausalLm load_causal_lm(const formats::Checkpoint& checkpoint, const nn::Compute& compute, const at::Device& device, Residency residency);
 
 struct LoadOptions {

@@ -14,7 +14,10 @@ void write_output(QuantizeContext& c, const std::vector<at::Tensor>& scales, con
   remove_abandoned_output(c.output);
   io::AtomicDirectory output(c.request.output);
   formats::HfOutputOptions options;
-  options.spec = c.recipe.weights.spec();
+  options.spec = c.recipe.weights.stored_spec();
+  if (options.spec.bits != c.recipe.weights.bits) options.weight_bits = c.recipe.weights.bits;
+  const recipe::Activations& activations = c.recipe.activations;
+  if (activations.on()) options.activations = {activations.bits, activations.kv_bits, activations.symmetric};
   options.shard_bytes = c.recipe.output.shard_bytes;
   options.head_bits = c.recipe.output.head_bits;
   if (c.checkpoint->kind() == formats::CheckpointKind::kGguf && c.tokenizer != nullptr) {
@@ -31,21 +34,20 @@ void write_output(QuantizeContext& c, const std::vector<at::Tensor>& scales, con
                          8.0 * static_cast<double>(written.tensor_bytes) / static_cast<double>(c.parameters)},
                         {"bits_per_linear_weight", written.bits_per_linear_weight}};
   // The last figure is that of the files: they are opened again and evaluated as a user would.
-  const std::string stage = c.recipe.e2e_qp.enabled     ? "e2e_qp"
-                            : c.recipe.block_ap.enabled ? "written"
-                                                        : "start";
-  const ordered_json cost = c.recipe.e2e_qp.enabled ? total_cost(ordered_json::array({c.report["e2e_qp"]}))
-                            : c.recipe.block_ap.enabled ? ordered_json(nullptr)
-                                                        : c.report["block_ap"];
+  const bool end_to_end = c.recipe.has(recipe::Stage::kE2eQp);
+  const std::optional<std::string> intermediate = intermediate_stage(c.recipe);
+  const ordered_json cost = end_to_end     ? total_cost(ordered_json::array({c.report["e2e_qp"]}))
+                            : intermediate ? ordered_json(nullptr)
+                                           : c.report["block_stages"];
   evaluate_stage(
-      c, stage,
+      c, final_stage(c.recipe),
       [&] {
         return load_causal_lm(*formats::Checkpoint::open(output.path()), c.eval_compute, c.device,
                               Residency::kAuto);
       },
       cost);
   for (auto& row : c.report["stages"]) {
-    if (row["stage"] == "block_ap") row.update(c.report["block_ap"]);
+    if (intermediate && row["stage"] == *intermediate) row.update(c.report["block_stages"]);
   }
   c.report["total"] = total.finish();
   c.report["total"]["resumed"] = c.run->resumed();

@@ -16,6 +16,7 @@
 #include "pipeline/job.h"
 #include "pipeline/load_model.h"
 #include "pipeline/memory_plan.h"
+#include "pipeline/stages/block_stages.h"
 
 namespace crumb::pipeline {
 
@@ -40,8 +41,7 @@ void check_length(const model::ModelConfig& config, const char* field, std::int6
 }  // namespace
 
 bool QuantizeContext::needs_calibration() const {
-  return recipe.block_ap.enabled || recipe.e2e_qp.enabled ||
-         recipe.initialization.method == recipe::InitMethod::kClipSearchActivation;
+  return recipe.reads_activations();
 }
 
 fs::path run_directory_of(const QuantizeRequest& request) {
@@ -83,8 +83,10 @@ QuantizeContext open_context(QuantizeRequest request) {
   c.checkpoint = formats::Checkpoint::open(c.request.model);
   const model::ModelConfig& config = c.checkpoint->config();
   for (const model::LinearRole role : model::kLinearRoles) {
-    quant::check_spec(c.recipe.weights.spec(), model::linear_shape(config, role).k, model::hf_name(role));
+    quant::check_spec(c.recipe.weights.stored_spec(), model::linear_shape(config, role).k,
+                      model::hf_name(role));
   }
+  check_structure(c.recipe, config);
   c.output = fs::absolute(c.request.output).lexically_normal();
   const fs::path& output = c.output;
   if (fs::exists(output) && fs::equivalent(output, fs::path(c.request.model))) {
@@ -98,7 +100,7 @@ QuantizeContext open_context(QuantizeRequest request) {
          "--run-dir");
   }
   check_length(config, "calibration.tokens", c.needs_calibration() ? c.recipe.calibration.tokens : 0);
-  check_length(config, "e2e_qp.tokens", c.recipe.e2e_qp.enabled ? c.recipe.e2e_qp.tokens : 0);
+  check_length(config, "e2e_qp.tokens", c.recipe.has(recipe::Stage::kE2eQp) ? c.recipe.e2e_qp.tokens : 0);
   check_length(config, "--eval-context", c.request.eval_spec.empty() ? 0 : c.request.eval_context);
   c.job = describe_job(c.request, *c.checkpoint, c.device.str(), omp_get_max_threads());
   if (fs::exists(output) && !fs::exists(output / "crumb_report.json") &&
@@ -141,7 +143,7 @@ QuantizeContext open_context(QuantizeRequest request) {
                 {"e2e_qp", nn::to_string(c.e2e_compute.precision)}}},
               {"job", c.job}};
   c.parameters = model::count_parameters(config).total();
-  c.packed_bytes = formats::hf_gptq_tensor_bytes(*c.checkpoint, c.recipe.weights.spec());
+  c.packed_bytes = formats::hf_gptq_tensor_bytes(*c.checkpoint, c.recipe.weights.stored_spec());
   return c;
 }
 

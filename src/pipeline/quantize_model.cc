@@ -64,9 +64,9 @@ ordered_json run_job(QuantizeRequest request) {
   std::vector<at::Tensor> scales;
   {
     const std::optional<calib::ActivationStore> teacher = quantize_blocks(context);
-    if (context.recipe.block_ap.enabled)
-      evaluate_stage(context, "block_ap", [&] { return packed_model(context); });
-    if (context.recipe.e2e_qp.enabled) scales = train_end_to_end(context, teacher);
+    if (const auto name = intermediate_stage(context.recipe))
+      evaluate_stage(context, *name, [&] { return packed_model(context); });
+    if (context.recipe.has(recipe::Stage::kE2eQp)) scales = train_end_to_end(context, teacher);
   }
   context.progress.reset();
   write_output(context, scales, total);

@@ -24,7 +24,7 @@ struct QuantizeRequest {
   std::string run_dir;            // empty: output + ".run"
 };
 
-/// Runs the recipe: EfficientQAT's Block-AP over all blocks, then E2E-QP (or neither: round to nearest).
+/// Runs the recipe: its block stages on every block in order, then E2E-QP where it is one of the stages.
 /// Returns the report that is also written to output/crumb_report.json; its members are listed in
 /// docs/report.md.
 ///

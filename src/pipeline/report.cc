@@ -70,29 +70,22 @@ ordered_json stage_row(const std::string& stage, const ordered_json& evaluation,
   return row;
 }
 
-ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result,
-                       double lr_factor, const TokenStatistics* tokens) {
-  ordered_json row = {{"block", block}, {"lr_factor", lr_factor}};
-  if (!result.steps.empty()) {
-    row["first_loss"] = result.steps.front().loss;
-    row["last_loss"] = result.steps.back().loss;
-    row["epoch_train_loss"] = result.epoch_train_loss;
-    row["epoch_validation_loss"] = result.epoch_validation_loss;
-    ordered_json losses = ordered_json::array(), norms = ordered_json::array();
-    for (const auto& step : result.steps) {
-      losses.push_back(step.loss);
-      norms.push_back(step.gradient_norm);
-    }
-    row["losses"] = std::move(losses);
-    row["gradient_norms"] = std::move(norms);
-  }
-  if (tokens != nullptr) {
-    row["stream_loss"] = tokens->loss;
-    row["largest_token_energy"] = tokens->largest_energy;
-    row["median_token_energy"] = tokens->median_energy;
-    row["largest_token_loss_share"] = tokens->largest_token_loss_share;
-  }
+ordered_json block_ap_row(const methods::efficientqat::BlockApResult& result) {
+  ordered_json row = loss_row(result.steps);
+  if (result.steps.empty()) return row;
+  ordered_json norms = ordered_json::array();
+  for (const auto& step : result.steps) norms.push_back(step.gradient_norm);
+  row["gradient_norms"] = std::move(norms);
+  row["epoch_train_loss"] = result.epoch_train_loss;
+  row["epoch_validation_loss"] = result.epoch_validation_loss;
   return row;
+}
+
+ordered_json stream_row(const TokenStatistics& tokens) {
+  return {{"stream_loss", tokens.loss},
+          {"largest_token_energy", tokens.largest_energy},
+          {"median_token_energy", tokens.median_energy},
+          {"largest_token_loss_share", tokens.largest_token_loss_share}};
 }
 
 }  // namespace crumb::pipeline

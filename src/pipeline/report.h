@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "data/windows.h"
 #include "formats/checkpoint.h"
@@ -41,10 +42,23 @@ nlohmann::ordered_json stage_row(const std::string& stage, const nlohmann::order
                                  std::int64_t bytes, std::int64_t parameters,
                                  const nlohmann::ordered_json& cost);
 
-/// Block-AP's result for one block. Losses of every step are kept: a few hundred numbers a block. `tokens` is
-/// null when there were no streams.
-nlohmann::ordered_json block_row(std::int64_t block, const methods::efficientqat::BlockApResult& result,
-                                 double lr_factor, const TokenStatistics* tokens);
+/// {"first_loss", "last_loss", "losses"} of a stage's steps, which have a member `loss`. Losses of every step
+/// are kept: a few hundred numbers a block.
+template <class Step>
+nlohmann::ordered_json loss_row(const std::vector<Step>& steps) {
+  nlohmann::ordered_json row = nlohmann::ordered_json::object(), losses = nlohmann::ordered_json::array();
+  if (steps.empty()) return row;
+  for (const Step& step : steps) losses.push_back(step.loss);
+  row["first_loss"] = steps.front().loss;
+  row["last_loss"] = steps.back().loss;
+  row["losses"] = std::move(losses);
+  return row;
+}
+
+/// Block-AP's part of a block's row.
+nlohmann::ordered_json block_ap_row(const methods::efficientqat::BlockApResult& result);
+/// That of the streams after the block.
+nlohmann::ordered_json stream_row(const TokenStatistics& tokens);
 
 /// JSON has no NaN and no infinity: those become null.
 nlohmann::ordered_json finite_or_null(double value);

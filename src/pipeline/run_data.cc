@@ -34,8 +34,9 @@ data::Selection selection_of(recipe::Selection selection) {
   return data::Selection::kSequential;
 }
 
-std::int64_t e2e_windows(const recipe::E2eQp& how) {
-  return how.enabled ? std::min(how.samples, how.resolved_steps() * how.batch * how.accumulation) : 0;
+std::int64_t e2e_windows(const recipe::Recipe& r) {
+  const recipe::E2eQp& how = r.e2e_qp;
+  return r.has(recipe::Stage::kE2eQp) ? std::min(how.samples, how.resolved_steps() * how.batch * how.accumulation) : 0;
 }
 
 // Rows [begin, begin + count) cut to `columns`; throws when there are fewer.
@@ -60,7 +61,7 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
     data.train = take(all, 0, c.samples, c.tokens, "calibration.samples", spec.file);
     data.validation = take(all, c.samples, c.validation_samples, c.tokens,
                            "calibration.samples + validation_samples", spec.file);
-    data.e2e = take(all, 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file);
+    data.e2e = take(all, 0, e2e_windows(r), r.e2e_qp.tokens, "e2e_qp.samples", spec.file);
     return data;
   }
   const io::SafetensorsFile file(spec.file);
@@ -70,9 +71,9 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
     data.validation = take(read(validation), 0, c.validation_samples, c.tokens,
                            "calibration.validation_samples", spec.file + ":" + validation);
   }
-  if (e2e_windows(r.e2e_qp) > 0)
+  if (e2e_windows(r) > 0)
     data.e2e =
-        take(read("e2e"), 0, e2e_windows(r.e2e_qp), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
+        take(read("e2e"), 0, e2e_windows(r), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
   return data;
 }
 
@@ -95,7 +96,7 @@ CalibrationData prepare_calibration(const std::string& spec, const recipe::Recip
   if (const auto tokens = token_spec(spec)) return from_tokens(*tokens, r, vocab_size);
   const auto& c = r.calibration;
   CalibrationData data;
-  const std::int64_t wanted = e2e_windows(r.e2e_qp);
+  const std::int64_t wanted = e2e_windows(r);
   if (spec == "self") {
     const auto lm = teacher();
     const TokenWindows block =

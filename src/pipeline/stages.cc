@@ -6,6 +6,7 @@
 #include "eval/perplexity.h"
 #include "methods/initialize.h"
 #include "nn/torch_language_model.h"
+#include "pipeline/block_job.h"
 #include "pipeline/block_state.h"
 #include "pipeline/e2e_checkpoint.h"
 #include "pipeline/load_model.h"
@@ -14,6 +15,7 @@
 namespace crumb::pipeline {
 
 using nlohmann::ordered_json;
+using recipe::Stage;
 
 namespace {
 
@@ -41,6 +43,19 @@ void evaluate_stage(QuantizeContext& c, const std::string& stage, const std::fun
   c.report["stages"].push_back(std::move(row));
 }
 
+std::optional<std::string> intermediate_stage(const recipe::Recipe& r) {
+  if (r.has(Stage::kBlockAp)) return std::string(to_string(Stage::kBlockAp));
+  if (r.has(Stage::kE2eQp) && r.chooser() != Stage::kRounding) return std::string(to_string(r.chooser()));
+  return std::nullopt;
+}
+
+std::string final_stage(const recipe::Recipe& r) {
+  if (r.has(Stage::kE2eQp)) return std::string(to_string(Stage::kE2eQp));
+  if (r.has(Stage::kBlockAp)) return "written";
+  if (r.chooser() != Stage::kRounding) return std::string(to_string(r.chooser()));
+  return r.stages.front() == Stage::kRounding ? "start" : std::string(to_string(r.stages.front()));
+}
+
 nn::CausalLm full_precision(const QuantizeContext& c) {
   return load_causal_lm(*c.checkpoint, c.eval_compute, c.device, Residency::kAuto);
 }
@@ -51,7 +66,8 @@ nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
     throw_if_interrupted("pipeline.quantize");
     nn::DecoderBlock block = load_float_block(*c.checkpoint, i, c.device);
     methods::start_block(block, c.recipe.weights.spec(), {recipe::InitMethod::kMinMax, 1, 1}, nullptr);
-    apply_block_state(block, finish_block(block), c.device, /*packed=*/true);
+    apply_block_state(block, finish_block(block, nullptr, c.recipe), c.device, /*packed=*/true);
+    block.activations = activation_quants(c.recipe.activations);
     lm.blocks.push_back(std::move(block));
   }
   return lm;
@@ -62,6 +78,7 @@ nn::CausalLm packed_model(const QuantizeContext& c) {
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     nn::DecoderBlock block = load_bias_only_block(*c.checkpoint, i, c.device);
     apply_block_state(block, final_block(c, i, {}), c.device, /*packed=*/true);
+    block.activations = activation_quants(c.recipe.activations);
     lm.blocks.push_back(std::move(block));
   }
   return lm;
@@ -74,7 +91,7 @@ formats::PackedBlock final_block(const QuantizeContext& c, std::int64_t i,
     fail(ErrorKind::kCorrupt, "pipeline.quantize", c.run->path().string(), ": block ", i,
          " is not in the journal; give --restart");
   formats::PackedBlock block =
-      load_block_state(c.run->verified_file(*event), c.checkpoint->config(), c.recipe.weights.spec());
+      load_block_state(c.run->verified_file(*event), c.checkpoint->config(), c.recipe.weights.stored_spec());
   if (!scales.empty()) {
     for (std::size_t role = 0; role < block.linears.size(); ++role) {
       set_scales(block.linears[role], scales.at(static_cast<std::size_t>(i) * block.linears.size() + role));

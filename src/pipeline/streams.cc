@@ -25,6 +25,18 @@ void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::
   }
 }
 
+calib::ActivationStore output_stream(const calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope,
+                                     const nn::Compute& compute, const at::Device& device, const calib::StoreOptions& options) {
+  const at::NoGradGuard no_grad;
+  calib::ActivationStore out(store.windows(), store.tokens(), store.hidden_size(), options);
+  for (std::int64_t begin = 0; begin < store.windows(); begin += batch) {
+    throw_if_interrupted("pipeline.streams");
+    const std::int64_t count = std::min(batch, store.windows() - begin);
+    out.write(begin, block.forward(store.read(begin, count).to(device), rope, compute));
+  }
+  return out;
+}
+
 TokenStatistics compare_streams(const calib::ActivationStore& quantized, const calib::ActivationStore& full_precision, std::int64_t batch) {
   std::vector<double> target, error;
   for (std::int64_t begin = 0; begin < quantized.windows(); begin += batch) {

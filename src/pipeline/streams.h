@@ -13,6 +13,10 @@ calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::To
 void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope, const nn::Compute& compute,
              const at::Device& device);
 
+/// block(store) as a store of its own.
+calib::ActivationStore output_stream(const calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope,
+                                     const nn::Compute& compute, const at::Device& device, const calib::StoreOptions& options);
+
 /// What the tokens of a block's output look like: mean squares over the hidden dimension.
 struct TokenStatistics {
   double largest_energy = 0, median_energy = 0;  // of the full-precision output

@@ -10,7 +10,7 @@ namespace crumb::quant {
 
 void check_quantized_linear(const QuantizedLinear& linear, std::string_view name) {
   constexpr std::string_view kWhere = "quant.check_quantized_linear";
-  check_spec(linear.spec, linear.k, name);
+  check_grid(linear.spec, linear.k, name);
   const auto weights = static_cast<std::size_t>(linear.n * linear.k);
   const auto groups = static_cast<std::size_t>(linear.n * linear.spec.groups(linear.k));
   if (linear.codes.size() != weights || linear.scales.size() != groups ||

@@ -20,6 +20,14 @@ void check_spec(const AffineSpec& spec, std::int64_t k, std::string_view name) {
     fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": bits is ", spec.bits,
          "; expected 2, 3, 4 or 8");
   }
+  check_grid(spec, k, name);
+}
+
+void check_grid(const AffineSpec& spec, std::int64_t k, std::string_view name) {
+  if (spec.bits < 2 || spec.bits > 8) {
+    fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": bits is ", spec.bits,
+         "; expected 2 to 8");
+  }
   if (spec.group_size != -1 && spec.group_size <= 0) {
     fail(ErrorKind::kInvalidArgument, "quant.check_spec", name, ": group_size is ", spec.group_size,
          "; expected a positive number, or -1 for one group per row");

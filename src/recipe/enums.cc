@@ -2,6 +2,9 @@
 
 namespace crumb::recipe {
 
+std::string_view to_string(Stage value) noexcept {
+  return word_of(value);
+}
 std::string_view to_string(InitMethod value) noexcept {
   return word_of(value);
 }

@@ -13,6 +13,29 @@ template <class Enum>
 struct EnumWords;
 
 template <>
+struct EnumWords<Stage> {
+  static constexpr std::array kAll = {std::pair{Stage::kSmoothQuant, std::string_view("smoothquant")},
+                                      std::pair{Stage::kAwq, std::string_view("awq")},
+                                      std::pair{Stage::kOmniQuant, std::string_view("omniquant")},
+                                      std::pair{Stage::kRounding, std::string_view("rounding")},
+                                      std::pair{Stage::kGptq, std::string_view("gptq")},
+                                      std::pair{Stage::kSignRound, std::string_view("signround")},
+                                      std::pair{Stage::kBlockAp, std::string_view("block_ap")},
+                                      std::pair{Stage::kE2eQp, std::string_view("e2e_qp")}};
+};
+template <>
+struct EnumWords<RangeRule> {
+  static constexpr std::array kAll = {std::pair{RangeRule::kMinMax, std::string_view("minmax")},
+                                      std::pair{RangeRule::kErrorSearch, std::string_view("error_search")},
+                                      std::pair{RangeRule::kClipSearch, std::string_view("clip_search")}};
+};
+template <>
+struct EnumWords<Use> {
+  static constexpr std::array kAll = {std::pair{Use::kAuto, std::string_view("auto")},
+                                      std::pair{Use::kOn, std::string_view("on")},
+                                      std::pair{Use::kOff, std::string_view("off")}};
+};
+template <>
 struct EnumWords<InitMethod> {
   static constexpr std::array kAll = {
       std::pair{InitMethod::kMinMax, std::string_view("minmax")},

@@ -1,5 +1,6 @@
 #include "recipe/recipe.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -7,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "recipe/migrate.h"
 #include "recipe/schema.h"
 
 namespace crumb::recipe {
@@ -57,7 +59,7 @@ std::vector<std::string> section_names() {
 std::vector<std::string> keys_of(std::string_view section) {
   std::vector<std::string> keys;
   for (const Field& field : fields()) {
-    if (field.section() == section) keys.push_back(field.path.substr(section.size() + 1));
+    if (field.section() == section && !field.at_top()) keys.emplace_back(field.key());
   }
   return keys;
 }
@@ -76,10 +78,12 @@ void check_version(const json& value, std::string_view subject) {
 /// The section and key of a path that no field has: a wrong section, a wrong key, or a key without its
 /// section.
 std::string suggest_path(std::string_view path) {
+  const std::string moved = since_version_2(path);
+  if (!moved.empty()) return moved;
   std::vector<std::string> paths, homes;
   for (const Field& field : fields()) {
     paths.push_back(field.path);
-    if (std::string_view(field.path).substr(field.section().size() + 1) == path) homes.push_back(field.path);
+    if (field.key() == path) homes.push_back(field.path);
   }
   if (!homes.empty()) return cat("did you mean '", join(homes, "' or '"), "'?");
   const std::string nearest = nearest_word(path, paths);
@@ -89,9 +93,12 @@ std::string suggest_path(std::string_view path) {
 }  // namespace
 
 Recipe parse_recipe(std::string_view text, std::string_view subject) {
-  const json root = parse_without_duplicates(text, subject);
+  json root = parse_without_duplicates(text, subject);
   Recipe recipe;
-  if (root.contains("recipe_version")) check_version(root["recipe_version"], subject);
+  if (root.contains("recipe_version")) {
+    check_version(root["recipe_version"], subject);
+    if (root["recipe_version"] == 1) root = migrate_from_1(std::move(root), subject);
+  }
   for (const auto& [section, body] : root.items()) {
     if (section == "recipe_version") continue;
     if (section == "name") {
@@ -100,12 +107,17 @@ Recipe parse_recipe(std::string_view text, std::string_view subject) {
       recipe.name = body.get<std::string>();
       continue;
     }
+    if (const Field* field = find_field(section); field != nullptr && field->at_top()) {
+      assign(recipe, *field, body, subject);
+      continue;
+    }
     const std::vector<std::string> keys = keys_of(section);
     if (keys.empty()) {
+      const std::string moved = since_version_2(section);
       std::vector<std::string> known = section_names();
       known.insert(known.end(), {"recipe_version", "name"});
       fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", section, "'; ",
-           did_you_mean(section, known));
+           moved.empty() ? did_you_mean(section, known) : moved);
     }
     if (!body.is_object())
       fail(ErrorKind::kInvalidArgument, "recipe", subject, ": '", section, "' is ", body.dump(),
@@ -113,8 +125,9 @@ Recipe parse_recipe(std::string_view text, std::string_view subject) {
     for (const auto& [key, value] : body.items()) {
       const Field* field = find_field(cat(section, ".", key));
       if (field == nullptr) {
+        const std::string moved = since_version_2(cat(section, ".", key));
         fail(ErrorKind::kInvalidArgument, "recipe", subject, ": unknown key '", key, "' in '", section, "'; ",
-             did_you_mean(key, keys));
+             moved.empty() ? did_you_mean(key, keys) : moved);
       }
       assign(recipe, *field, value, subject);
     }
@@ -127,8 +140,11 @@ nlohmann::ordered_json to_json(const Recipe& recipe) {
   out["recipe_version"] = kRecipeVersion;
   out["name"] = recipe.name;
   for (const Field& field : fields()) {
-    const std::string section(field.section());
-    out[section][field.path.substr(section.size() + 1)] = field.get(recipe);
+    if (field.at_top()) {
+      out[field.path] = field.get(recipe);
+    } else {
+      out[std::string(field.section())][std::string(field.key())] = field.get(recipe);
+    }
   }
   return out;
 }
@@ -156,40 +172,15 @@ void set_field(Recipe& recipe, std::string_view assignment) {
     json parsed = json::parse(word, nullptr, false);
     if (!parsed.is_discarded()) value = std::move(parsed);
   }
+  if (field->type == FieldType::kList && value.is_string()) {  // also words with commas between them
+    value = json::array();
+    for (std::size_t begin = 0; begin <= word.size();) {
+      const std::size_t end = std::min(word.find(',', begin), word.size());
+      if (end > begin) value.push_back(word.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
   assign(recipe, *field, value, subject);
-}
-
-void check_recipe(const Recipe& recipe) {
-  const auto reject = [&](const auto&... parts) {
-    fail(ErrorKind::kInvalidArgument, "recipe", recipe.name.empty() ? "recipe" : recipe.name, ": ", parts...);
-  };
-  const Weights& w = recipe.weights;
-  if (w.group_size == 0)
-    reject("weights.group_size is 0; expected a positive number, or -1 for one group per row");
-  quant::check_spec(w.spec(), w.group_size == -1 ? 1 : w.group_size, "weights");
-
-  const Calibration& c = recipe.calibration;
-  const BlockAp& b = recipe.block_ap;
-  if (c.corpus.empty())
-    reject("calibration.corpus is empty; expected a file, self, wikitext2, c4 or redpajama");
-  if (b.enabled && c.samples % b.batch != 0) {
-    reject("calibration.samples ", c.samples, " is no multiple of block_ap.batch ", b.batch,
-           "; every step needs a whole batch");
-  }
-  if (b.enabled && c.validation_samples % b.batch != 0) {
-    reject("calibration.validation_samples ", c.validation_samples, " is no multiple of block_ap.batch ",
-           b.batch, "; every measurement needs a whole batch");
-  }
-  const E2eQp& e = recipe.e2e_qp;
-  if (e.enabled && e.steps == 0 && e.samples % (e.batch * e.accumulation) != 0) {
-    reject("e2e_qp.samples ", e.samples, " is no multiple of e2e_qp.batch ", e.batch,
-           " x e2e_qp.accumulation ", e.accumulation,
-           ", and e2e_qp.steps is 0 (one pass); change one of them");
-  }
-  if (e.enabled && e.samples < e.batch) {
-    reject("e2e_qp.samples ", e.samples, " is less than e2e_qp.batch ", e.batch,
-           "; a micro-batch would hold a window twice");
-  }
 }
 
 Recipe load_recipe(const std::string& name_or_path, const std::vector<std::string>& assignments) {

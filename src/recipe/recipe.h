@@ -1,5 +1,6 @@
-// A recipe is data: every number of a quantization run that decides its result, in one versioned JSON file. docs/methods/efficientqat.md
-// says what each stage does with them; recipe/schema.h lists every field with its default, range and meaning.
+// A recipe is data: the stages of a quantization run in order, and every number that decides its result, in
+// one versioned JSON file. docs/recipes.md says how stages combine, docs/methods/ what each does;
+// recipe/schema.h lists every field with its default, range and meaning.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
@@ -11,10 +12,23 @@
 
 namespace crumb::recipe {
 
-/// Rises when the meaning of a field changes; parse_recipe migrates older versions.
-inline constexpr int kRecipeVersion = 1;
+/// Rises when the meaning of a field changes; parse_recipe migrates older versions (recipe/migrate.h).
+inline constexpr int kRecipeVersion = 2;
 
+/// What a run does, in the order in which a recipe lists it; parameters are in the section of the same name.
+enum class Stage {
+  kSmoothQuant,  // transforms: activations' range moves into weights
+  kAwq,          // transforms: salient channels are scaled up; chooses codes when no later stage does
+  kOmniQuant,    // transforms and chooses codes, trained block by block
+  kRounding,     // chooses codes: to nearest, ranges by min-max or a search
+  kGptq,         // chooses codes: column by column, errors passed on
+  kSignRound,    // chooses codes: offsets and ranges trained by the sign of their gradients
+  kBlockAp,      // trains weights, scales and zero points of each block
+  kE2eQp         // trains the scales of the whole model
+};
 enum class InitMethod { kMinMax, kClipSearch, kClipSearchActivation };
+enum class RangeRule { kMinMax, kErrorSearch, kClipSearch };  // as methods::gptq::RangeRule
+enum class Use { kAuto, kOn, kOff };
 enum class Selection { kRandomDocuments, kSequential, kShuffledChunks };  // as data::Selection
 enum class StoreDtype { kF32, kBF16 };
 enum class Precision { kAuto, kF32, kBF16 };
@@ -31,21 +45,86 @@ struct Card {
 
 /// The grid that block linears are brought to.
 struct Weights {
-  int bits = 2;                  // 2, 3, 4, 8
+  int bits = 2;                  // 2, 3, 4, 6, 8
   std::int64_t group_size = 64;  // weights along K sharing one scale; -1: per output channel
   quant::Grid grid = quant::Grid::kAsym;
 
   quant::AffineSpec spec() const { return {bits, group_size, grid}; }
+  /// What files hold: 6-bit codes in fields of 8 bits, whose grid then has no rule of its own.
+  quant::AffineSpec stored_spec() const {
+    return bits == 6 ? quant::AffineSpec{8, group_size, quant::Grid::kAsym} : spec();
+  }
 };
 
-/// Where scales and zero points start.
-struct Initialization {
+/// What the model does with its activations when it runs: dynamic quantizers, a scale for each token (and
+/// head). Recorded in the output, so that `crumb eval` simulates them.
+struct Activations {
+  int bits = 16;            // of the inputs of all block linears; 2 to 8, 16: off
+  int kv_bits = 16;         // of keys and values as cached; then queries have `bits`. 16: off
+  bool symmetric = false;   // no zero point
+  bool allow_plain = false; // also where no stage prepares the model for it
+
+  bool on() const { return bits < 16 || kv_bits < 16; }
+};
+
+/// SmoothQuant's transformation.
+struct SmoothQuant {
+  double alpha = 0.5;  // how much of the difficulty moves from activations into weights
+  bool value_output = false, up_down = false;  // sites beyond the paper's two, which begin with a norm
+};
+
+/// AWQ: scales of channels, and ranges of weights where it chooses the codes.
+struct Awq {
+  int steps = 20;               // ratios tried
+  bool duo = true;              // divide by the weights' own mean
+  Use value_output = Use::kAuto;  // the site v -> o; auto: where each value head has columns of o of its own
+  bool up_down = true;
+  bool clip = true;             // search ranges (q and k keep theirs)
+  int clip_steps = 20;
+  double clip_max_shrink = 0.5;
+};
+
+/// OmniQuant: learned clipping (lwc) and learned equivalent transformation (let).
+struct OmniQuant {
+  bool lwc = true, let = false;
+  std::int64_t epochs = 5;
+  std::int64_t batch = 1;
+  double lwc_lr = 1e-2, let_lr = 5e-3;
+  double alpha = 0.5;  // start of the transformation
+  bool up_down = false;
+  bool shift = false;
+  bool aug_loss = false;
+  bool shuffle = true, keep_best = true;
+  std::uint64_t seed = 2;
+};
+
+/// Codes to nearest; where Block-AP starts from.
+struct Rounding {
   InitMethod method = InitMethod::kClipSearchActivation;
   double min_ratio = 0.30;  // smallest clipping ratio that a search tries; the largest is 1 (min-max)
   int steps = 25;           // ratios tried, evenly spaced from min_ratio to 1, both included
 };
 
-/// The tokens that Block-AP sees.
+/// GPTQ, block by block on the quantized prefix.
+struct Gptq {
+  double damping = 0.01;  // of the mean of H's diagonal
+  bool act_order = true, static_groups = true;
+  bool sequential = true;  // q, k, v; o; gate, up; down, each with inputs made by the quantized ones before it
+  RangeRule range = RangeRule::kMinMax;
+  std::int64_t block_size = 128;
+};
+
+/// SignRound.
+struct SignRound {
+  std::int64_t iterations = 200;
+  std::int64_t batch = 8;
+  double lr = 0;        // 0: 1 / iterations
+  double range_lr = 0;  // 0: as lr
+  bool tune_ranges = true;
+  std::uint64_t seed = 42;
+};
+
+/// The tokens that the stages of a block see.
 struct Calibration {
   std::string corpus = "self";  // as --calib, which overrides it: a file, "self", "wikitext2", "c4", "redpajama"
   std::int64_t samples = 64;
@@ -57,7 +136,6 @@ struct Calibration {
 
 /// Block-AP: all parameters of one block against its full-precision output.
 struct BlockAp {
-  bool enabled = true;
   std::int64_t epochs = 2;
   std::int64_t batch = 2;  // windows per step; divides calibration.samples and .validation_samples
   double weight_lr = 2e-4;
@@ -74,7 +152,6 @@ struct BlockAp {
 
 /// E2E-QP: the scales of all linears, end to end.
 struct E2eQp {
-  bool enabled = true;
   double lr = 2e-4;
   std::int64_t steps = 24;    // optimizer steps; 0: one pass over `samples`
   std::int64_t samples = 24;  // windows; visited again from the first when the steps need more
@@ -112,17 +189,34 @@ struct Performance {
 struct Recipe {
   std::string name;  // of the file or the built-in recipe; empty for one made in code
   Card card;
+  std::vector<Stage> stages = {Stage::kRounding, Stage::kBlockAp, Stage::kE2eQp};
   Weights weights;
-  Initialization initialization;
+  Activations activations;
+  SmoothQuant smoothquant;
+  Awq awq;
+  OmniQuant omniquant;
+  Rounding rounding;
+  Gptq gptq;
+  SignRound signround;
   Calibration calibration;
   BlockAp block_ap;
   E2eQp e2e_qp;
   Output output;
   Performance performance;
+
+  bool has(Stage stage) const;
+  /// The stage that chooses codes. Throws InvalidArgument when there is none.
+  Stage chooser() const;
+  /// Whether a stage changes norms, weights or biases before codes are chosen.
+  bool transforms() const;
+  /// The last stage that works on blocks: what stands before E2E-QP.
+  Stage last_block_stage() const;
+  /// Whether any stage reads the activations of calibration windows.
+  bool reads_activations() const;
 };
 
 /// `text` as JSON; absent fields keep their defaults. Throws InvalidArgument for an unknown key (with the nearest name), a wrong type, a value
-/// out of range, a recipe_version above kRecipeVersion; Corrupt for text that is not JSON. `subject` is named in the message.
+/// out of range, a recipe_version above kRecipeVersion; older versions are migrated (none given: the newest); Corrupt for text that is not JSON. `subject` is named in the message.
 Recipe parse_recipe(std::string_view text, std::string_view subject);
 
 /// Every field, defaults included, in schema order; parse_recipe(to_json(r).dump()) gives r back, doubles to the last bit.
@@ -131,10 +225,11 @@ nlohmann::ordered_json to_json(const Recipe& recipe);
 /// to_json without `name`, `card` and `performance`: what must be equal for a run to be resumed.
 nlohmann::ordered_json behavior_json(const Recipe& recipe);
 
-/// One "path=value" of --set, for example "block_ap.weight_lr=1e-5". Throws InvalidArgument like parse_recipe.
+/// One "path=value" of --set, for example "block_ap.weight_lr=1e-5" or "stages=gptq,block_ap". Throws InvalidArgument like parse_recipe.
 void set_field(Recipe& recipe, std::string_view assignment);
 
-/// Checks that fields agree with each other (batch divides samples, bits known to quant, ...). Throws InvalidArgument naming both fields.
+/// Checks that fields agree with each other (batch divides samples, ...) and stages with their order and
+/// with the activation bits: docs/recipes.md has the rules. Throws InvalidArgument naming both fields.
 void check_recipe(const Recipe& recipe);
 
 /// A built-in name ("efficientqat-w2g64") or a path to a .json file, then the assignments in order, then check_recipe.
@@ -147,6 +242,7 @@ std::vector<std::string> built_in_names();
 /// Its JSON text as it lies in recipes/; throws NotFound.
 std::string_view built_in_text(std::string_view name);
 
+std::string_view to_string(Stage value) noexcept;                  // "smoothquant", ... "e2e_qp"
 std::string_view to_string(InitMethod value) noexcept;             // "minmax", "clip_search", "clip_search_activation"
 std::string_view to_string(Selection value) noexcept;              // "random_documents", "sequential", "shuffled_chunks"
 std::string_view to_string(StoreDtype value) noexcept;             // "f32", "bf16"

@@ -86,6 +86,40 @@ TEST_F(Commands, QuantizeWritesADirectoryWhoseReportAndPerplexityAgreeWithEval) 
   EXPECT_EQ(fp["tokens"], 62);
 }
 
+// As the issue has it: the same inputs, report and outputs whatever the method; budgets cut to a tiny
+// model's.
+TEST_F(Commands, QuantizeTakesEveryBuiltInRecipe) {
+  const json listed = json::parse(run_program({"recipes", "--json"}).out)["recipes"];
+  ASSERT_GE(listed.size(), 22u);
+  for (const json& recipe : listed) {
+    const std::string name = recipe["name"];
+    SCOPED_TRACE(name);
+    std::filesystem::remove_all(out_);
+    const Ran ran =
+        quantize({"--recipe", name, "--set", "omniquant.epochs=1", "--set", "signround.iterations=4", "--set",
+                  "e2e_qp.batch=1", "--set", "e2e_qp.accumulation=1"});
+    ASSERT_EQ(ran.exit_code, 0) << ran.err;
+    const json report = json::parse(ran.out), last = report["stages"].back();
+    EXPECT_GT(last["ppl"].get<double>(), 1);
+    // Where activations are quantized, eval simulates them without being told.
+    const bool activations = recipe["activation_bits"] < 16;
+    const Ran evaluated = activations ? eval(out_) : eval(out_, {"--exact"});
+    ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+    EXPECT_NEAR(json::parse(evaluated.out)["ppl"].get<double>() / last["ppl"].get<double>(), 1, 1e-4);
+    if (!activations) continue;
+    EXPECT_THAT(evaluated.err, HasSubstr("which torch simulates"));
+    const Ran engine = eval(out_, {"--engine", "cpu", "--exact"});
+    EXPECT_THAT(engine.err, HasSubstr("this engine does not"));
+    EXPECT_GT(std::abs(json::parse(engine.out)["nll"].get<double>() -
+                       json::parse(evaluated.out)["nll"].get<double>()),
+              name == "omniquant-w4a4" ? 1e-3 : 1e-6)
+        << "quantized activations must leave a trace";
+    const Ran text = run_program({"run", out_, "-p", "Hello", "-n", "2", "--threads", "1"});
+    EXPECT_EQ(text.exit_code, 0) << text.err;
+    EXPECT_THAT(text.err, HasSubstr("recipe quantizes activations"));
+  }
+}
+
 TEST_F(Commands, EvalMeasuresTheDistanceToAReference) {
   const Ran same = eval(model_, {"--reference", model_});
   ASSERT_EQ(same.exit_code, 0) << same.err;

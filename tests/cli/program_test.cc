@@ -72,8 +72,28 @@ TEST(RecipesCommand, ListsTheBuiltInsWithTheDefaultFirst) {
     EXPECT_EQ(ran.err, "");
     const auto json = nlohmann::json::parse(ran.out);
     EXPECT_EQ(json["recipes"][0]["name"], "efficientqat-w2g64");
-    EXPECT_GE(json["recipes"].size(), 5u);
+    EXPECT_GE(json["recipes"].size(), 22u);
   }
+}
+
+TEST(RecipesCommand, SaysPaperBitsCostAndExportsOfEach) {
+  const auto recipes = nlohmann::json::parse(run_program({"recipes", "--json"}).out)["recipes"];
+  const auto exports_of = [&](const std::string& name) -> std::vector<std::string> {
+    for (const auto& recipe : recipes)
+      if (recipe["name"] == name) return recipe["exports"];
+    return {};
+  };
+  for (const auto& recipe : recipes) {
+    for (const char* key : {"paper", "cost", "scheme"}) EXPECT_FALSE(recipe[key].get<std::string>().empty());
+    EXPECT_THAT(recipe["exports"], ::testing::Contains("gptq")) << recipe["name"];
+  }
+  // Symmetric formats hold the two middle zero points only.
+  EXPECT_THAT(exports_of("efficientqat-w2g64"), ::testing::Contains("compressed-tensors"));
+  EXPECT_THAT(exports_of("awq-w2g64"), ::testing::Not(::testing::Contains("compressed-tensors")));
+  EXPECT_THAT(exports_of("awq-w2g64"), ::testing::Not(::testing::Contains("hf"))) << "floats are no grid";
+  const std::string text = run_program({"recipes"}).out;
+  EXPECT_THAT(text, AllOf(HasSubstr("arXiv:2308.13137"), HasSubstr("w4 asym, a4kv4"), HasSubstr("exports")));
+  EXPECT_THAT(run_program({"recipes", "show", "awq-w4g64"}).out, HasSubstr("stages  [\"awq\"]"));
 }
 
 TEST(RecipesCommand, WhatItShowsIsARecipeFile) {

@@ -134,7 +134,7 @@ TEST(FailedRun, ReportsThatABlockNeededLowerLearningRates) {
   QuantizeRequest request = run.request();
   // Between 500 and 1000 the products of this block's weights pass what f32 holds.
   request.recipe.block_ap.weight_lr = request.recipe.block_ap.quant_lr = 1000;
-  request.recipe.e2e_qp.enabled = false;
+  request.recipe.stages.pop_back();  // e2e_qp
   request.eval_spec = "";
   const ordered_json row = quantize_model(request)["blocks"][0];
   EXPECT_LT(row["lr_factor"].get<double>(), 1);

@@ -168,6 +168,40 @@ TEST_F(InterruptedRun, GivesTheSameBytesAfterAKillAtAnyMoment) {
   }
 }
 
+TEST_F(InterruptedRun, GoesOnInTheMiddleOfEveryMethod) {
+  const std::vector<std::string> cases[] = {{"stages=gptq"},
+                                            {"stages=awq,e2e_qp"},
+                                            {"stages=awq,gptq,block_ap", "block_ap.epochs=8"},
+                                            {"stages=signround", "signround.iterations=60"},
+                                            {"stages=smoothquant,rounding", "activations.bits=8"},
+                                            {"stages=omniquant", "omniquant.let=true", "omniquant.epochs=8",
+                                             "activations.bits=4", "activations.kv_bits=4"}};
+  for (const std::vector<std::string>& sets : cases) {
+    SCOPED_TRACE(sets.front());
+    std::vector<std::string> more;
+    for (const std::string& set : sets) more.insert(more.end(), {"--set", set});
+    std::filesystem::remove_all(run_->path("whole"));
+    std::vector<std::string> words = arguments("whole");
+    words.insert(words.end(), more.begin(), more.end());
+    Program whole(words, run_->path("whole.log"));
+    ASSERT_EQ(whole.wait(), 0) << whole.log();
+
+    const auto program = start(more);
+    wait_for(*program, {"", R"("block":0)", 0, ""});
+    if (HasFatalFailure()) return;
+    program->signal(SIGKILL);
+    ASSERT_EQ(program->wait(), -SIGKILL) << "it was over too soon to be killed";
+    const auto again = start(more);
+    ASSERT_EQ(again->wait(), 0) << again->log();
+    EXPECT_THAT(again->log(), HasSubstr("going on with the run"));
+    EXPECT_TRUE(run_->weights() == run_->weights("whole")) << "other bytes than an undisturbed run";
+    const json report = json::parse(test::file_bytes(run_->path("out") / "crumb_report.json"));
+    EXPECT_EQ(report["blocks"].size(), 3u);
+    EXPECT_TRUE(report["total"]["resumed"].get<bool>());
+    TearDown();
+  }
+}
+
 TEST_F(InterruptedRun, GivesTheSameBytesAfterManyKills) {
   int kills = 0;
   for (int milliseconds = 150; kills < 40; milliseconds += 90, ++kills) {

@@ -17,7 +17,7 @@ TEST(Progress, GoesFromNothingToAll) {
   double before = 0;
   for (std::int64_t block = 0; block < 3; ++block) {
     for (std::int64_t step = 1; step <= 4; ++step) {
-      progress.block_step(block, step, 4);
+      progress.block_step(block, recipe::Stage::kBlockAp, step, 4);
       EXPECT_GT(progress.fraction(), before);
       before = progress.fraction();
     }
@@ -32,15 +32,30 @@ TEST(Progress, GoesFromNothingToAll) {
 
 TEST(Progress, ABlockTriedAgainDoesNotGoBack) {
   Progress progress({}, 2);
-  progress.block_step(0, 3, 4);
+  progress.block_step(0, recipe::Stage::kBlockAp, 3, 4);
   const double before = progress.fraction();
-  progress.block_step(0, 1, 4);
+  progress.block_step(0, recipe::Stage::kBlockAp, 1, 4);
   EXPECT_EQ(progress.fraction(), before);
+}
+
+TEST(Progress, StagesOfABlockFollowEachOther) {
+  recipe::Recipe recipe;
+  recipe.stages = {recipe::Stage::kOmniQuant, recipe::Stage::kBlockAp};
+  Progress progress(recipe, 1);
+  progress.block_step(0, recipe::Stage::kOmniQuant, 4, 4);
+  const double trained = progress.fraction();
+  EXPECT_GT(trained, 0.3);  // 5 epochs against Block-AP's 2
+  EXPECT_LT(trained, 0.8);
+  progress.block_step(0, recipe::Stage::kBlockAp, 1, 4);
+  EXPECT_GT(progress.fraction(), trained);
+  progress.block_step(0, recipe::Stage::kBlockAp, 4, 4);
+  progress.blocks_done(1, false);
+  EXPECT_NEAR(progress.fraction(), 1, 1e-12);
 }
 
 TEST(Progress, WhatWasResumedSaysNothingAboutSpeed) {
   recipe::Recipe recipe;
-  recipe.e2e_qp.enabled = false;
+  recipe.stages.pop_back();
   Progress progress(recipe, 10);
   progress.blocks_done(8, true);
   EXPECT_NEAR(progress.fraction(), 0.8, 1e-12);

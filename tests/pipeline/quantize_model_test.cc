@@ -125,8 +125,8 @@ TEST(QuantizeModel, SamplesItsOwnTextWhenAskedForSelf) {
 TEST(QuantizeModel, RoundsToNearestWithoutCalibration) {
   const TinyRun run;
   QuantizeRequest request = run.request();
-  request.recipe.initialization.method = recipe::InitMethod::kMinMax;
-  request.recipe.block_ap.enabled = request.recipe.e2e_qp.enabled = false;
+  request.recipe.rounding.method = recipe::InitMethod::kMinMax;
+  request.recipe.stages = {recipe::Stage::kRounding};
   request.calib_spec = run.path("absent.txt");
   const ordered_json report = quantize_model(request);
   EXPECT_EQ(stage(report, "rtn")["ppl"].get<double>(), measured(run, "out"));

@@ -72,6 +72,9 @@ TEST(RecipeSchema, EachFieldSetsWhatItGetsAndNothingElse) {
       case FieldType::kText:
         other = "another";
         break;
+      case FieldType::kList:
+        other = nlohmann::json::array({"awq", "block_ap"});
+        break;
       case FieldType::kChoice:
         other = field.choices.front() == field.get(before).get<std::string>() ? field.choices.back()
                                                                               : field.choices.front();
@@ -107,7 +110,7 @@ TEST(RecipeSchema, HasUniqueDocumentedPathsWhoseDefaultsAreInRange) {
   EXPECT_EQ(find_field("weights.bitz"), nullptr);
   EXPECT_TRUE(find_field("performance.threads")->is_performance());
   EXPECT_FALSE(find_field("e2e_qp.lr")->is_performance());
-  EXPECT_EQ(find_field("weights.bits")->range(), "2 | 3 | 4 | 8");
+  EXPECT_EQ(find_field("weights.bits")->range(), "2 | 3 | 4 | 6 | 8");
 }
 
 TEST(Recipe, NamesTheNearestKeyForAnUnknownOne) {
@@ -121,7 +124,7 @@ TEST(Recipe, NamesTheNearestKeyForAnUnknownOne) {
 
 TEST(Recipe, RejectsWrongTypesAndRangesNamingPathAndBounds) {
   const char* bad[][3] = {
-      {R"({"weights":{"bits":5}})", "weights.bits", "2 | 3 | 4 | 8"},
+      {R"({"weights":{"bits":5}})", "weights.bits", "2 | 3 | 4 | 6 | 8"},
       {R"({"weights":{"bits":"2"}})", "weights.bits", "\"2\""},
       {R"({"block_ap":{"epochs":1.5}})", "block_ap.epochs", "1.5"},
       {R"({"block_ap":{"epochs":0}})", "block_ap.epochs", "1 to "},
@@ -152,21 +155,154 @@ TEST(Recipe, RejectsTextThatIsNotJsonAndDuplicateKeys) {
 }
 
 TEST(Recipe, RefusesANewerVersion) {
-  EXPECT_NO_THROW(parse_recipe(R"({"recipe_version":1})", "x"));
-  EXPECT_THAT(thrown([] { parse_recipe(R"({"recipe_version":2})", "x"); }).message,
-              AllOf(HasSubstr("recipe_version"), HasSubstr("2"), HasSubstr("1")));
+  EXPECT_NO_THROW(parse_recipe(R"({"recipe_version":2})", "x"));
+  EXPECT_THAT(thrown([] { parse_recipe(R"({"recipe_version":3})", "x"); }).message,
+              AllOf(HasSubstr("recipe_version"), HasSubstr("3"), HasSubstr("2")));
   EXPECT_EQ(thrown([] { parse_recipe(R"({"recipe_version":"1"})", "x"); }).kind, ErrorKind::kInvalidArgument);
+}
+
+// Version 1: `initialization`, and `enabled` in two sections instead of the list of stages.
+TEST(RecipeVersion1, MigratesToTheSameRun) {
+  const Recipe both = parse_recipe(
+      R"({"recipe_version":1,"name":"old","initialization":{"method":"minmax","steps":7},"block_ap":{"epochs":3}})",
+      "x");
+  EXPECT_EQ(both.stages, (std::vector{Stage::kRounding, Stage::kBlockAp, Stage::kE2eQp}));
+  EXPECT_EQ(both.rounding.method, InitMethod::kMinMax);
+  EXPECT_EQ(both.rounding.steps, 7);
+  EXPECT_EQ(both.block_ap.epochs, 3);
+  EXPECT_EQ(both.name, "old");
+  const auto stages = [](const std::string& sections) {
+    return parse_recipe(R"({"recipe_version":1,)" + sections + "}", "x").stages;
+  };
+  EXPECT_EQ(stages(R"("block_ap":{"enabled":false},"e2e_qp":{"enabled":false})"),
+            std::vector{Stage::kRounding});
+  EXPECT_EQ(stages(R"("block_ap":{"enabled":false,"epochs":4})"),
+            (std::vector{Stage::kRounding, Stage::kE2eQp}));
+  EXPECT_EQ(stages(R"("e2e_qp":{"enabled":false},"block_ap":{"enabled":true})"),
+            (std::vector{Stage::kRounding, Stage::kBlockAp}));
+}
+
+TEST(RecipeVersion1, KeepsItsErrors) {
+  const auto message = [](const char* text) {
+    return thrown([&] { parse_recipe(text, "old.json"); }).message;
+  };
+  EXPECT_THAT(message(R"({"recipe_version":1,"block_ap":{"enabled":1}})"),
+              AllOf(HasSubstr("old.json"), HasSubstr("block_ap.enabled is 1"), HasSubstr("true | false")));
+  EXPECT_THAT(message(R"({"recipe_version":1,"stages":["rounding"]})"),
+              AllOf(HasSubstr("stages"), HasSubstr("\"recipe_version\": 2")));
+  EXPECT_THAT(message(R"({"recipe_version":1,"initialization":{"step":3}})"),
+              HasSubstr("did you mean 'steps'?"));
+}
+
+TEST(RecipeVersion2, SaysWhatBecameOfOldKeys) {
+  const auto message = [](const char* text) {
+    return thrown([&] { parse_recipe(text, "new.json"); }).message;
+  };
+  EXPECT_THAT(message(R"({"initialization":{"method":"minmax"}})"), HasSubstr("it is called 'rounding'"));
+  EXPECT_THAT(message(R"({"e2e_qp":{"enabled":false}})"), HasSubstr("the list 'stages'"));
+  Recipe r;
+  EXPECT_THAT(thrown([&] { set_field(r, "initialization.steps=3"); }).message, HasSubstr("'rounding.steps'"));
+  EXPECT_THAT(thrown([&] { set_field(r, "block_ap.enabled=false"); }).message, HasSubstr("'stages'"));
+}
+
+TEST(RecipeStages, AreKnownWordsEachOnce) {
+  const auto message = [](const char* text) { return thrown([&] { parse_recipe(text, "x"); }).message; };
+  EXPECT_THAT(message(R"({"stages":["gtpq"]})"),
+              AllOf(HasSubstr("'gtpq'"), HasSubstr("did you mean 'gptq'?")));
+  EXPECT_THAT(message(R"({"stages":["awq","awq"]})"), HasSubstr("'awq' twice"));
+  EXPECT_THAT(message(R"({"stages":"awq"})"), HasSubstr("list of"));
+  EXPECT_THAT(message(R"({"stages":[3]})"), HasSubstr("list of"));
+  EXPECT_THAT(message(R"({"stage":["awq"]})"), HasSubstr("did you mean 'stages'?"));
+}
+
+// Every rule of docs/recipes.md, with the names of what contradicts itself; beside each, what is allowed.
+TEST(RecipeStages, ThatContradictEachOtherAreRefusedByName) {
+  const auto message = [](const std::string& stages, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> assignments = {"stages=" + stages};
+    assignments.insert(assignments.end(), more.begin(), more.end());
+    return thrown([&] { load_recipe("efficientqat-w4g64", assignments); }).message;
+  };
+  for (const char* allowed :
+       {"rounding", "gptq", "awq", "signround", "omniquant", "awq,gptq", "awq,signround,e2e_qp",
+        "awq,rounding", "gptq,block_ap", "awq,block_ap,e2e_qp", "omniquant,e2e_qp", "omniquant,block_ap",
+        "rounding,block_ap,e2e_qp", "awq,omniquant"})
+    EXPECT_EQ(message(allowed), "") << allowed;
+  EXPECT_THAT(message("rounding,gptq"), AllOf(HasSubstr("'rounding' and 'gptq'"), HasSubstr("keep one")));
+  EXPECT_THAT(message("omniquant,signround"), HasSubstr("'omniquant' and 'signround'"));
+  EXPECT_THAT(message("gptq,awq"),
+              AllOf(HasSubstr("'awq'"), HasSubstr("'gptq' has chosen"), HasSubstr("before")));
+  EXPECT_THAT(message("rounding,block_ap,awq"),
+              AllOf(HasSubstr("'awq'"), HasSubstr("'rounding' has chosen")));
+  EXPECT_THAT(message("awq,block_ap,rounding"), AllOf(HasSubstr("'rounding'"), HasSubstr("'block_ap'")));
+  EXPECT_THAT(message("block_ap"), AllOf(HasSubstr("'block_ap'"), HasSubstr("put rounding")));
+  EXPECT_THAT(message("e2e_qp,gptq"), HasSubstr("'e2e_qp'"));
+  EXPECT_THAT(message("gptq,e2e_qp,block_ap"), AllOf(HasSubstr("'block_ap'"), HasSubstr("after 'e2e_qp'")));
+  EXPECT_THAT(message("smoothquant", {"activations.bits=8"}), HasSubstr("chooses codes"));
+  EXPECT_THAT(message(""), HasSubstr("stages is empty"));
+}
+
+TEST(RecipeStages, ActivationBitsNeedAStageThatPreparesTheModel) {
+  const auto message = [](const std::vector<std::string>& assignments) {
+    return thrown([&] { load_recipe("rtn-w4g64", assignments); }).message;
+  };
+  EXPECT_THAT(
+      message({"activations.bits=4"}),
+      AllOf(HasSubstr("activations.bits 4"), HasSubstr("smoothquant"), HasSubstr("activations.allow_plain")));
+  EXPECT_THAT(message({"activations.kv_bits=4"}), HasSubstr("activations.kv_bits 4"));
+  EXPECT_EQ(message({"activations.bits=4", "activations.allow_plain=true"}), "");
+  EXPECT_EQ(message({"activations.bits=4", "stages=smoothquant,rounding"}), "");
+  EXPECT_EQ(message({"activations.bits=4", "activations.kv_bits=4", "stages=omniquant"}), "");
+  EXPECT_THAT(message({"stages=smoothquant,rounding"}),
+              AllOf(HasSubstr("'smoothquant'"), HasSubstr("activations.bits is 16")));
+}
+
+TEST(RecipeStages, HaveParametersThatAgree) {
+  const auto message = [](const std::string& recipe, const std::vector<std::string>& assignments) {
+    return thrown([&] { load_recipe(recipe, assignments); }).message;
+  };
+  EXPECT_THAT(message("omniquant-w4a4", {"omniquant.lwc=false", "omniquant.let=false"}),
+              AllOf(HasSubstr("omniquant.lwc"), HasSubstr("omniquant.let")));
+  EXPECT_THAT(message("omniquant-w2g64", {"omniquant.batch=3"}),
+              AllOf(HasSubstr("calibration.samples 64"), HasSubstr("omniquant.batch 3")));
+  EXPECT_THAT(message("signround-w2g64", {"signround.batch=65"}),
+              AllOf(HasSubstr("signround.batch 65"), HasSubstr("calibration.samples 64")));
+  EXPECT_THAT(message("gptq-w2g64", {"gptq.static_groups=false"}),
+              AllOf(HasSubstr("gptq.act_order"), HasSubstr("gptq.static_groups")));
+  EXPECT_EQ(message("gptq-w2g64", {"gptq.static_groups=false", "gptq.act_order=false"}), "");
+  EXPECT_THAT(message("awq-w2g64", {"awq.clip_max_shrink=0.02"}), HasSubstr("awq.clip_max_shrink"));
+}
+
+TEST(RecipeStages, SayWhatTheRunNeeds) {
+  const Recipe rounding = load_recipe("rtn-w2g64"), gptq = load_recipe("gptq-w2g64"),
+               smooth = load_recipe("smoothquant-w8a8");
+  EXPECT_FALSE(rounding.reads_activations());
+  EXPECT_TRUE(load_recipe("rtn-w2g64", {"rounding.method=clip_search_activation"}).reads_activations());
+  EXPECT_TRUE(gptq.reads_activations());
+  EXPECT_FALSE(gptq.transforms());
+  EXPECT_TRUE(smooth.transforms());
+  EXPECT_FALSE(load_recipe("omniquant-w2g64").transforms());
+  EXPECT_TRUE(load_recipe("omniquant-w4a4").transforms());
+  EXPECT_EQ(smooth.chooser(), Stage::kRounding);
+  EXPECT_EQ(load_recipe("awq-w2g64").chooser(), Stage::kAwq);
+  EXPECT_EQ(load_recipe("awq-w2g64", {"stages=awq,gptq,block_ap"}).chooser(), Stage::kGptq);
+  EXPECT_EQ(load_recipe("awq-w2g64", {"stages=awq,gptq,block_ap"}).last_block_stage(), Stage::kBlockAp);
+  EXPECT_EQ((Weights{6, -1, quant::Grid::kSignedSym}.stored_spec()),
+            (quant::AffineSpec{8, -1, quant::Grid::kAsym}));
+  EXPECT_EQ((Weights{4, 32, quant::Grid::kSignedSym}.stored_spec()),
+            (quant::AffineSpec{4, 32, quant::Grid::kSignedSym}));
 }
 
 TEST(RecipeSet, AssignsNumbersWordsAndBooleans) {
   Recipe r;
   set_field(r, "block_ap.weight_lr=1e-5");
   set_field(r, "e2e_qp.loss=ce");
-  set_field(r, "e2e_qp.enabled=false");
+  set_field(r, "stages=gptq,block_ap");
   set_field(r, "calibration.corpus=a=b.txt");
   EXPECT_EQ(r.block_ap.weight_lr, 1e-5);
   EXPECT_EQ(r.e2e_qp.loss, E2eLoss::kCrossEntropy);
-  EXPECT_FALSE(r.e2e_qp.enabled);
+  EXPECT_EQ(r.stages, (std::vector{Stage::kGptq, Stage::kBlockAp}));
+  set_field(r, R"(stages=["awq"])");
+  EXPECT_EQ(r.stages, std::vector{Stage::kAwq});
   EXPECT_EQ(r.calibration.corpus, "a=b.txt");
 }
 
@@ -194,8 +330,8 @@ TEST(Recipe, ChecksThatFieldsAgree) {
   EXPECT_THAT(message_of({"weights.group_size=0"}), HasSubstr("group_size"));
   EXPECT_THAT(message_of({"e2e_qp.steps=0", "e2e_qp.accumulation=5"}),
               AllOf(HasSubstr("samples 24"), HasSubstr("accumulation 5")));
-  EXPECT_EQ(message_of({"block_ap.enabled=false", "block_ap.batch=3"}), "")
-      << "a stage that is off has no say";
+  EXPECT_EQ(message_of({"stages=rounding,e2e_qp", "block_ap.batch=3"}), "")
+      << "a stage that is not there has no say";
 }
 
 TEST(Recipe, BehaviorLeavesOutSpeedAndWords) {
@@ -211,13 +347,21 @@ TEST(BuiltInRecipes, AllLoadAndTheDefaultComesFirst) {
   const std::vector<std::string> names = built_in_names();
   ASSERT_FALSE(names.empty());
   EXPECT_EQ(names.front(), kDefaultRecipe);
-  EXPECT_THAT(names,
-              ::testing::IsSupersetOf({"efficientqat-w2g64", "efficientqat-w3g64", "efficientqat-w4g64",
-                                       "efficientqat-w2g64-paper", "rtn-w2g64"}));
+  EXPECT_THAT(
+      names,
+      ::testing::IsSupersetOf(
+          {"efficientqat-w2g64", "efficientqat-w3g64", "efficientqat-w4g64", "efficientqat-w2g64-paper",
+           "rtn-w2g64",          "rtn-w3g64",          "rtn-w4g64",          "gptq-w2g64",
+           "gptq-w3g64",         "gptq-w4g64",         "awq-w2g64",          "awq-w3g64",
+           "awq-w4g64",          "signround-w2g64",    "signround-w3g64",    "signround-w4g64",
+           "omniquant-w2g64",    "omniquant-w3g64",    "omniquant-w4g64",    "omniquant-w6a6",
+           "omniquant-w4a4",     "smoothquant-w8a8"}));
   for (const std::string& name : names) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);
     EXPECT_FALSE(r.card.description.empty()) << name;
+    EXPECT_FALSE(r.card.paper.empty()) << name;
+    EXPECT_FALSE(r.card.cost.empty()) << name;
     std::ifstream file(std::string(CRUMB_SOURCE_DIR) + "/recipes/" + name + ".json");
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     EXPECT_EQ(built_in_text(name), text) << "the program was built from another " << name << ".json";
@@ -227,7 +371,7 @@ TEST(BuiltInRecipes, AllLoadAndTheDefaultComesFirst) {
 // arXiv:2407.11062 §4 and its scripts for Llama-2-7B w2g64.
 TEST(BuiltInRecipes, ThePaperRecipeHasTheAuthorsNumbers) {
   const Recipe r = load_recipe("efficientqat-w2g64-paper");
-  EXPECT_EQ(r.initialization.method, InitMethod::kMinMax);
+  EXPECT_EQ(r.rounding.method, InitMethod::kMinMax);
   EXPECT_EQ(r.block_ap.steps(r.calibration), 4096);
   EXPECT_EQ(r.block_ap.quant_lr, 1e-4);
   EXPECT_EQ(r.block_ap.weight_lr, 2e-5);

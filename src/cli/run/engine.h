@@ -8,6 +8,7 @@
 
 #include "data/chat_template.h"
 #include "data/tokenizer.h"
+#include "formats/checkpoint.h"
 #include "runtime/engine.h"
 
 namespace crumb::cli {
@@ -26,10 +27,14 @@ void add_engine_options(CLI::App& command, EngineFlags& flags);
 /// --threads alone: 1 to as many as there are processors.
 void add_thread_option(CLI::App& command, int& threads);
 
+/// "4 bits, keys and values 4 bits" of a checkpoint that records such; empty for any other.
+std::string activation_words(const formats::Checkpoint& checkpoint);
+
 struct LoadedEngine {
   std::shared_ptr<runtime::Engine> engine;
   std::unique_ptr<data::Tokenizer> tokenizer;  // null when the model has no tokenizer files
 };
+/// Warns when the model's recipe quantizes activations, which the engine does not do as the recipe says.
 /// Throws as Engine::load and Tokenizer::open.
 LoadedEngine load_engine(const std::string& model, const EngineFlags& flags);
 /// Throws NotFound, in the words of `command`, where there is none.

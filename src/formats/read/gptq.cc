@@ -18,12 +18,14 @@ class GptqReader final : public PackedReader {
  public:
   /// zeros nullopt: symmetric, so that each linear tells.
   GptqReader(std::string_view name, LinearSpecs specs, std::optional<GptqZeros> zeros,
-             std::optional<int> head_bits = {}, bool act_order = false)
-      : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order) {
+             std::optional<int> head_bits = {}, bool act_order = false,
+             std::optional<ActivationBits> activations = {})
+      : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order), activations_(activations) {
     specs_ = std::move(specs);
   }
   std::string_view name() const override { return name_; }
   std::optional<int> head_bits() const override { return head_bits_; }
+  std::optional<ActivationBits> activation_bits() const override { return activations_; }
 
   bool holds(const TensorTable& tensors, std::string_view linear) const override {
     return tensors.has(cat(linear, ".qweight"));
@@ -86,6 +88,7 @@ class GptqReader final : public PackedReader {
   std::optional<GptqZeros> zeros_;
   std::optional<int> head_bits_;
   bool act_order_;
+  std::optional<ActivationBits> activations_;
 };
 
 /// The grid that the shapes of qweight [words(K), N], qzeros [K/G, words(N)] and scales [K/G, N] leave.
@@ -114,7 +117,7 @@ quant::AffineSpec spec_of_shapes(const TensorTable& tensors, const std::string& 
 std::unique_ptr<PackedReader> make_gptq_reader(const ordered_json& quantization, std::string_view subject) {
   GptqConfig config = parse_gptq_config(quantization, subject);
   return std::make_unique<GptqReader>("GPTQ", std::move(config.specs), config.zeros, config.head_bits,
-                                      config.act_order);
+                                      config.act_order, config.activations);
 }
 
 std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tensors,
