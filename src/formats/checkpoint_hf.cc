@@ -98,6 +98,9 @@ class HfCheckpoint final : public Checkpoint {
     return true;
   }
   std::optional<int> head_bits() const override { return reader_ ? reader_->head_bits() : std::nullopt; }
+  std::optional<quant::ActivationScheme> activation_scheme() const override {
+    return reader_ ? reader_->activation_scheme() : std::nullopt;
+  }
 
   std::vector<StoredTensor> stored_tensors() const override {
     std::vector<StoredTensor> out;

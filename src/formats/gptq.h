@@ -11,6 +11,7 @@
 
 #include "formats/linear_specs.h"
 #include "io/safetensors.h"
+#include "quant/activation_scheme.h"
 #include "quant/codes.h"
 #include "quant/quantized_linear.h"
 
@@ -59,6 +60,7 @@ struct GptqConfigToWrite {
   bool symmetric = false;  // "sym": every zero point is 2^(bits-1)
   std::optional<int>
       head_bits;  // "meta": at which an engine is to keep the float embedding and head, 0: as they are
+  std::optional<quant::ActivationScheme> activations = {};  // "meta": what the model was made to run with
   /// Linears with bits or groups of their own, written as "dynamic"; nullopt: floats.
   std::vector<std::pair<std::string, std::optional<quant::AffineSpec>>> others;
 };
@@ -71,7 +73,8 @@ struct GptqConfig {
   LinearSpecs specs;       // of each, "dynamic" included
   /// nullopt: not said, but "sym" is true: every zero point is 2^(bits-1), and the field tells v1 from v2.
   std::optional<GptqZeros> zeros;
-  std::optional<int> head_bits;  // 0, 4, 6 or 8; nullopt: not said
+  std::optional<int> head_bits;                        // 0, 4, 6 or 8; nullopt: not said
+  std::optional<quant::ActivationScheme> activations;  // nullopt: not said
   bool act_order = false;  // "desc_act", of any linear: only the g_idx of each tells whether groups are plain
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws

@@ -30,6 +30,23 @@ std::optional<GptqZeros> zeros_of(const ConfigFields& config) {
        "'; known are gptq and gptq_v2");
 }
 
+quant::ActivationScheme activations_of(const ordered_json& json, std::string_view subject) {
+  const ConfigFields fields(json, kWhere, subject);
+  quant::ActivationScheme scheme;
+  for (const auto& [key, bits] : {std::pair{"bits", &scheme.bits}, std::pair{"kv_bits", &scheme.kv_bits}}) {
+    const std::int64_t value = fields.integer(key);
+    if ((value < 2 || value > 8) && value != 16) {
+      fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.", key, " is ", value,
+           "; known are 2 to 8, and 16 for no rounding");
+    }
+    *bits = static_cast<int>(value);
+  }
+  if (fields.find("symmetric") == nullptr)
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": meta.activations has no symmetric; expected true or false");
+  scheme.symmetric = fields.flag("symmetric");
+  return scheme;
+}
+
 }  // namespace
 
 ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
@@ -63,6 +80,11 @@ ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
       {"meta",
        {{"quantizer", ordered_json::array({"crumb:0.1.0"})}, {"grid", quant::to_string(config.spec.grid)}}}};
   if (config.head_bits) out["meta"]["head_bits"] = *config.head_bits;
+  if (config.activations) {
+    out["meta"]["activations"] = {{"bits", config.activations->bits},
+                                  {"kv_bits", config.activations->kv_bits},
+                                  {"symmetric", config.activations->symmetric}};
+  }
   return out;
 }
 
@@ -92,6 +114,8 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
              "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
+    if (const ordered_json* activations = meta.object("activations"))
+      result.activations = activations_of(*activations, subject);
   }
   result.specs = LinearSpecs(result.spec);
   if (const ordered_json* dynamic = config.object("dynamic")) {

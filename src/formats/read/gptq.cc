@@ -18,12 +18,14 @@ class GptqReader final : public PackedReader {
  public:
   /// zeros nullopt: symmetric, so that each linear tells.
   GptqReader(std::string_view name, LinearSpecs specs, std::optional<GptqZeros> zeros,
-             std::optional<int> head_bits = {}, bool act_order = false)
-      : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order) {
+             std::optional<int> head_bits = {}, std::optional<quant::ActivationScheme> activations = {},
+             bool act_order = false)
+      : name_(name), zeros_(zeros), head_bits_(head_bits), activations_(activations), act_order_(act_order) {
     specs_ = std::move(specs);
   }
   std::string_view name() const override { return name_; }
   std::optional<int> head_bits() const override { return head_bits_; }
+  std::optional<quant::ActivationScheme> activation_scheme() const override { return activations_; }
 
   bool holds(const TensorTable& tensors, std::string_view linear) const override {
     return tensors.has(cat(linear, ".qweight"));
@@ -85,6 +87,7 @@ class GptqReader final : public PackedReader {
   std::string_view name_;
   std::optional<GptqZeros> zeros_;
   std::optional<int> head_bits_;
+  std::optional<quant::ActivationScheme> activations_;
   bool act_order_;
 };
 
@@ -114,7 +117,7 @@ quant::AffineSpec spec_of_shapes(const TensorTable& tensors, const std::string& 
 std::unique_ptr<PackedReader> make_gptq_reader(const ordered_json& quantization, std::string_view subject) {
   GptqConfig config = parse_gptq_config(quantization, subject);
   return std::make_unique<GptqReader>("GPTQ", std::move(config.specs), config.zeros, config.head_bits,
-                                      config.act_order);
+                                      config.activations, config.act_order);
 }
 
 std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tensors,
