@@ -221,6 +221,36 @@ TEST(RoundedActivations, LinearsOfFloatsTakeThemToo) {
   }
 }
 
+// Values so small that the floor of their scale decides, which the integer caches have to know of.
+TEST(RoundedActivations, CachesKeepTheFloorOfTheScale) {
+  const TinyModel model = small({});
+  const test::TempDir folder;
+  test::TinyTensors tensors = test::tiny_tensors(model);
+  for (auto& [name, tensor] : tensors) {
+    const bool small_values = name.find("v_proj") != std::string::npos;
+    if (small_values || name.find("o_proj") != std::string::npos)
+      for (float& w : tensor.values) w *= small_values ? 0x1p-14f : 0x1p14f;
+  }
+  test::write_tiny_model(folder / "float", model, tensors);
+  const PlainTensors plain = test::plain_tensors(tensors);
+  for (const ActivationScheme& scheme : {ActivationScheme{16, 8, true}, ActivationScheme{16, 4, false}}) {
+    for (const bool in_cache : {true, false}) {
+      const auto engine = load(folder / "float", Accuracy::kInt8, [&](EngineOptions& o) {
+        o.activations = scheme;
+        if (!in_cache) o.kv_format = KvFormat::kF32;
+      });
+      EXPECT_EQ(*engine->options().kv_format == KvFormat::kF32, !in_cache);
+      for (const auto& ids : clear_prompts(engine->config(), plain, scheme)) {
+        PlainRounding rounding = plain_rounding(scheme);
+        EXPECT_LT(
+            worst(all_logits(*engine, ids), test::plain_forward(engine->config(), plain, ids, &rounding)),
+            kBound)
+            << quant::scheme_name(scheme) << (in_cache ? " in the cache" : " before it");
+      }
+    }
+  }
+}
+
 TEST(RoundedActivations, BitsDependOnNeitherNeighboursChunksNorThreads) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(name_of(c));
