@@ -43,6 +43,8 @@ def main():
                 "llama.cpp Q8_0": Paced([sys.executable, os.path.join(CLIENTS, "llamacpp_speed.py"), ggufs["Q8_0"], str(a.threads), str(a.prompt), "0"], environment)}
     first = next(iter(programs))
     system = programs["llama.cpp Q8_0"].read()["system"]
+    for program in programs.values():
+        program.round()  # loading is done by the end of it
     rounds, order = [], list(programs)
     for i in range(a.rounds):
         rounds.append({which: programs[which].round() for which in order[i % len(order):] + order[:i % len(order)]})
