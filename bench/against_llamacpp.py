@@ -58,13 +58,14 @@ class Paced:
         return json.loads(line)
 
     def round(self):
-        """Its figures, and "others": the share of the machine that went to other programs meanwhile."""
+        """Its figures, "others": the share of the machine that went to other programs meanwhile, and "processor_seconds" of its own."""
         (all_before, busy_before), own_before = machine_ticks(), process_ticks(self.process.pid)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         out = self.read()
         (all_after, busy_after), own_after = machine_ticks(), process_ticks(self.process.pid)
         out["others"] = max(0, busy_after - busy_before - (own_after - own_before)) / max(1, all_after - all_before)
+        out["processor_seconds"] = (own_after - own_before) / TICK
         return out
 
     def close(self):

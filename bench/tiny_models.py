@@ -89,7 +89,7 @@ def write(folder, name):
     config = {"architectures": [kind["architecture"]], "model_type": name, "hidden_size": HIDDEN, "intermediate_size": FFN,
               "num_hidden_layers": BLOCKS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": head_dim,
               "vocab_size": VOCABULARY, "max_position_embeddings": 2048, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu",
-              "tie_word_embeddings": kind["tied"], "attention_bias": False, "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1,
+              "tie_word_embeddings": kind["tied"], "attention_bias": False, "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1,
               "torch_dtype": "float16"}
     if "window" in kind:
         config["sliding_window"] = kind["window"]

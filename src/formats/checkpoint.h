@@ -13,6 +13,7 @@
 #include "formats/gptq.h"
 #include "model/config.h"
 #include "model/family.h"
+#include "quant/activation_scheme.h"
 #include "quant/quantized_linear.h"
 
 namespace crumb::formats {
@@ -79,8 +80,8 @@ class Checkpoint {
   virtual quant::QuantizedLinear read_codes(std::string_view name) const;
   /// At which an engine is to keep embedding and head, where the checkpoint says so: 8, 6, 4 or 0 (floats).
   virtual std::optional<int> head_bits() const { return std::nullopt; }
-  /// How activations are to be quantized when the model runs, where the checkpoint says so.
-  virtual std::optional<ActivationBits> activation_bits() const { return std::nullopt; }
+  /// How activations are to be rounded when the model runs, where the checkpoint says so.
+  virtual std::optional<quant::ActivationScheme> activation_scheme() const { return std::nullopt; }
 
   /// What lies in the file, by Hugging Face names: "….qweight" where there are codes. In the order of names;
   /// empty where there is no file.

@@ -98,8 +98,8 @@ class HfCheckpoint final : public Checkpoint {
     return true;
   }
   std::optional<int> head_bits() const override { return reader_ ? reader_->head_bits() : std::nullopt; }
-  std::optional<ActivationBits> activation_bits() const override {
-    return reader_ ? reader_->activation_bits() : std::nullopt;
+  std::optional<quant::ActivationScheme> activation_scheme() const override {
+    return reader_ ? reader_->activation_scheme() : std::nullopt;
   }
 
   std::vector<StoredTensor> stored_tensors() const override {
@@ -120,7 +120,7 @@ class HfCheckpoint final : public Checkpoint {
     if (reader_) {
       const auto spec = packed_spec();
       what = cat(reader_->name(), spec ? " " + quant::scheme_name(*spec) : std::string(), mixed_words(spec));
-      if (const auto a = reader_->activation_bits()) {
+      if (const auto a = reader_->activation_scheme()) {
         if (a->bits < 16) what += cat(", activations of ", a->bits, " bits");
         if (a->kv_bits < 16) what += cat(", keys and values of ", a->kv_bits, " bits");
       }

@@ -11,6 +11,7 @@
 
 #include "formats/linear_specs.h"
 #include "io/safetensors.h"
+#include "quant/activation_scheme.h"
 #include "quant/codes.h"
 #include "quant/quantized_linear.h"
 
@@ -52,14 +53,6 @@ std::vector<io::TensorToWrite> gptq_tensors_to_write(const std::string& linear_n
 /// rest).
 std::int64_t gptq_bytes(std::int64_t n, std::int64_t k, const quant::AffineSpec& spec);
 
-/// How a model's activations are quantized while it runs: dynamically, a scale for each token (and head).
-struct ActivationBits {
-  int bits = 16;     // of the inputs of block linears; queries too where keys are quantized. 2 to 8, 16: off
-  int kv_bits = 16;  // of keys and values as cached. 2 to 8, 16: off
-  bool symmetric = false;
-  bool operator==(const ActivationBits&) const = default;
-};
-
 /// What a quantization_config is to say.
 struct GptqConfigToWrite {
   quant::AffineSpec spec;  // of every linear that `others` does not name
@@ -67,7 +60,7 @@ struct GptqConfigToWrite {
   bool symmetric = false;  // "sym": every zero point is 2^(bits-1)
   std::optional<int>
       head_bits;  // "meta": at which an engine is to keep the float embedding and head, 0: as they are
-  std::optional<ActivationBits> activations;  // "meta"
+  std::optional<quant::ActivationScheme> activations = {};  // "meta": what the model was made to run with
   int weight_bits = 0;  // "meta": of the grid, where fewer than the fields have; 0: as many
   /// Linears with bits or groups of their own, written as "dynamic"; nullopt: floats.
   std::vector<std::pair<std::string, std::optional<quant::AffineSpec>>> others;
@@ -81,8 +74,8 @@ struct GptqConfig {
   LinearSpecs specs;       // of each, "dynamic" included
   /// nullopt: not said, but "sym" is true: every zero point is 2^(bits-1), and the field tells v1 from v2.
   std::optional<GptqZeros> zeros;
-  std::optional<int> head_bits;  // 0, 4, 6 or 8; nullopt: not said
-  std::optional<ActivationBits> activations;
+  std::optional<int> head_bits;                        // 0, 4, 6 or 8; nullopt: not said
+  std::optional<quant::ActivationScheme> activations;  // nullopt: not said
   bool act_order = false;  // "desc_act", of any linear: only the g_idx of each tells whether groups are plain
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws

@@ -30,18 +30,21 @@ std::optional<GptqZeros> zeros_of(const ConfigFields& config) {
        "'; known are gptq and gptq_v2");
 }
 
-ActivationBits activations_of(const ordered_json* value, std::string_view subject) {
-  if (!value->is_object()) fail(ErrorKind::kCorrupt, kWhere, subject, ": meta.activations is no object");
-  const ConfigFields fields(*value, kWhere, subject);
-  const auto bits = [&](const char* name) {
-    const std::int64_t found = fields.integer(name);
-    if ((found < 2 || found > 8) && found != 16) {
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.", name, " is ", found,
-           "; known are 2 to 8, and 16 for none");
+quant::ActivationScheme activations_of(const ordered_json& json, std::string_view subject) {
+  const ConfigFields fields(json, kWhere, subject);
+  quant::ActivationScheme scheme;
+  for (const auto& [key, bits] : {std::pair{"bits", &scheme.bits}, std::pair{"kv_bits", &scheme.kv_bits}}) {
+    const std::int64_t value = fields.integer(key);
+    if ((value < 2 || value > 8) && value != 16) {
+      fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.", key, " is ", value,
+           "; known are 2 to 8, and 16 for no rounding");
     }
-    return static_cast<int>(found);
-  };
-  return {bits("bits"), bits("kv_bits"), fields.flag("symmetric")};
+    *bits = static_cast<int>(value);
+  }
+  if (fields.find("symmetric") == nullptr)
+    fail(ErrorKind::kCorrupt, kWhere, subject, ": meta.activations has no symmetric; expected true or false");
+  scheme.symmetric = fields.flag("symmetric");
+  return scheme;
 }
 
 }  // namespace
@@ -112,8 +115,8 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
              "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
-    if (meta.find("activations") != nullptr)
-      result.activations = activations_of(meta.find("activations"), subject);
+    if (const ordered_json* activations = meta.object("activations"))
+      result.activations = activations_of(*activations, subject);
   }
   result.specs = LinearSpecs(result.spec);
   if (const ordered_json* dynamic = config.object("dynamic")) {

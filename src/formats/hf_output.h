@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,8 +29,8 @@ struct PackedBlock {
 struct HfOutputOptions {
   quant::AffineSpec spec;  // of every block linear; what quantization_config says
   int head_bits = 8;       // recorded for engines; embedding and head are written as floats whatever it is
-  std::optional<ActivationBits> activations;  // recorded for evaluation and engines
-  int weight_bits = 0;                        // recorded: of the grid, where fewer than spec.bits; 0: as many
+  std::optional<quant::ActivationScheme> activations = {};  // recorded for evaluation and engines
+  int weight_bits = 0;  // recorded: of the grid, where fewer than spec.bits; 0: as many
   /// Upper limit of one shard's tensor data, and of the writer's memory beside one block.
   std::int64_t shard_bytes = 1'000'000'000;
   /// Changed tensors outside of the blocks ("model.norm.weight"); written as F32.

@@ -13,6 +13,7 @@
 #include "formats/linear_specs.h"
 #include "formats/tensor_table.h"
 #include "model/config.h"
+#include "quant/activation_scheme.h"
 #include "quant/codes.h"
 #include "quant/quantized_linear.h"
 
@@ -29,8 +30,8 @@ class PackedReader {
   const LinearSpecs& specs() const { return specs_; }
   /// At which an engine is to keep embedding and head, where the configuration says so.
   virtual std::optional<int> head_bits() const { return std::nullopt; }
-  /// How the model's activations are quantized when it runs, where the configuration says so.
-  virtual std::optional<ActivationBits> activation_bits() const { return std::nullopt; }
+  /// How activations are rounded, where the configuration says so.
+  virtual std::optional<quant::ActivationScheme> activation_scheme() const { return std::nullopt; }
 
   /// "scales": what the tensor of a linear's scales is called.
   virtual std::string_view scales_part() const { return "scales"; }

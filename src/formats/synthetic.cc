@@ -172,10 +172,12 @@ std::string synthetic_config_json(const model::ModelConfig& c) {
 }
 
 HfOutputReport write_synthetic(const model::ModelConfig& config, const quant::AffineSpec& spec,
-                               std::uint64_t seed, const std::filesystem::path& folder) {
+                               std::uint64_t seed, const std::filesystem::path& folder,
+                               const std::optional<quant::ActivationScheme>& activations) {
   const SyntheticCheckpoint source(config, seed);
   HfOutputOptions options;
   options.spec = spec;
+  options.activations = activations;
   return write_hf_gptq(source, folder, options, [&](std::int64_t block) {
     PackedBlock out;
     for (const model::LinearRole role : model::kLinearRoles) {

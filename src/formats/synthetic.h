@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,10 +30,11 @@ std::string synthetic_config_json(const model::ModelConfig& config);
 /// and one shard are in memory). Codes are uniform, zero points one of the two middle codes, scales such that
 /// w_hat has a standard deviation near K^-1/2: a normed input gives an output of its own size, so activations
 /// stay finite and plausible through all blocks. Embedding and head are F16. The bytes depend on config, spec
-/// and seed alone.
+/// and seed alone. `activations` are recorded as the model's.
 ///
 /// Throws as write_hf_gptq; InvalidArgument where the group size does not fit the shape.
 HfOutputReport write_synthetic(const model::ModelConfig& config, const quant::AffineSpec& spec,
-                               std::uint64_t seed, const std::filesystem::path& folder);
+                               std::uint64_t seed, const std::filesystem::path& folder,
+                               const std::optional<quant::ActivationScheme>& activations = {});
 
 }  // namespace crumb::formats

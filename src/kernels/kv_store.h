@@ -10,11 +10,9 @@
 
 namespace crumb::kernels {
 
-/// kInt8: one scale per token and head, codes -127 … 127:  code = rne(x * (127 / max|x|)), x_hat = code *
-/// scale, scale = max|x| / 127. kInt4: one scale and one zero point per token and head (docs/math.md Q1, Q2),
-/// the range widened to hold 0: scale = (max - min) / 15, zero_point = rne(-min / scale), code = clamp(rne(x
-/// / scale) + zero_point, 0, 15). Both: |x_hat - x| <= scale / 2 up to f32 rounding. Keys are stored after
-/// RoPE.
+/// One grid per token and head, as quant/token_grid.h makes it (docs/math.md T1; Q1, Q2) but for the floor of
+/// the scale, which is KvBlock's: kInt8 the symmetric one of 8 bits, kInt4 the asymmetric one of 4, its range
+/// widened to hold 0. Both: |x_hat - x| <= scale / 2 up to f32 rounding. Keys are stored after RoPE.
 enum class KvFormat { kF32, kF16, kInt8, kInt4 };
 /// "f32", "f16", "int8", "int4".
 std::string_view to_string(KvFormat format) noexcept;
@@ -44,6 +42,9 @@ struct KvBlock {
   KvFormat format = KvFormat::kF16;
   std::int64_t kv_heads = 0, head_dim = 0, capacity = 0;  // head_dim even and <= 1024, capacity % 64 == 0
   std::byte* data = nullptr;                              // kv_block_bytes(), aligned to 64
+  /// Of kInt8 and kInt4. 0 keeps the precision of rows of tiny numbers; quant::kMinTokenScale gives the codes
+  /// that a model with rounded keys and values was made for.
+  float least_scale = 0;
 };
 /// Bytes of one block; a multiple of 64.
 std::int64_t kv_block_bytes(KvFormat format, std::int64_t kv_heads, std::int64_t head_dim,

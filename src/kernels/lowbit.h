@@ -13,6 +13,7 @@
 #include <span>
 
 #include "kernels/registry.h"
+#include "kernels/token_quant.h"
 #include "quant/quantized_linear.h"
 
 namespace crumb::kernels {
@@ -90,12 +91,16 @@ std::string_view to_string(LowbitMode mode) noexcept;
 ///   scale = absmax / 127,  code = rne(x * (127 / absmax)),  sum = sum of its codes
 /// and scale 0 where absmax < 2^-100; a chunk with an infinity or NaN has scale NaN and codes 0, so that it
 /// is seen in every output. Bit for bit the same from every variant.
+///
+/// That is what prepare_lowbit() makes. prepare_lowbit_tokens() rounds a whole row with one grid (T1 of
+/// docs/math.md): its scale stands in every chunk, and codes are centered, code - zero_point, so that the
+/// same products serve. They may be -128.
 struct LowbitActivations {
   LowbitMode mode = LowbitMode::kInt8;
   std::int64_t m = 0, k = 0, group_size = 0;
   std::int64_t stride = 0;       // elements between rows of codes or values: groups padded to 32, and a gap
   std::int64_t chunks = 0;       // of one row
-  std::int8_t* codes = nullptr;  // [M, stride]  kInt8, in [-127, 127]
+  std::int8_t* codes = nullptr;  // [M, stride]  kInt8, in [-128, 127]
   float* scales = nullptr;       // [M, chunks]  kInt8
   std::int32_t* sums = nullptr;  // [M, chunks]  kInt8
   float* values = nullptr;       // [M, stride]  kExact
@@ -129,6 +134,13 @@ const Variant<LowbitFunctions>& lowbit_variant();
 /// time.
 void prepare_lowbit(const LowbitFunctions& functions, const float* x, std::int64_t ldx,
                     const LowbitActivations& out, std::int64_t begin, std::int64_t end);
+
+/// The same with one grid a row, of `bits` bits (2 … 8): kInt8 holds its centered codes (CRUMB_CHECKs
+/// quant::fits_int8), kExact what they stand for in f32. A row with an infinity or NaN has scales (values)
+/// NaN. Bit for bit quant::token_grid from every variant.
+void prepare_lowbit_tokens(const TokenQuantFunctions& functions, const float* x, std::int64_t ldx, int bits,
+                           bool symmetric, const LowbitActivations& out, std::int64_t begin,
+                           std::int64_t end);
 
 /// y[m][n] = sum over k of w_hat[n][k] * x[m][k]  for all m and the rows n of tiles [begin, end), on the
 /// calling thread; y is overwritten there and not touched elsewhere. For any M; M <= 8 is tuned for reading

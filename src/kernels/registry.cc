@@ -15,6 +15,7 @@
 #include "kernels/rope.h"
 #include "kernels/sgemm.h"
 #include "kernels/swiglu.h"
+#include "kernels/token_quant.h"
 
 namespace crumb::kernels {
 namespace {
@@ -44,6 +45,7 @@ std::vector<OperationInfo> list_operations() {
           info("logits", logits_variants()),
           info("lowbit", lowbit_variants()),
           info("dense_linear", dense_linear_variants()),
+          info("token_quant", token_quant_variants()),
           info("kv_store", kv_store_variants()),
           info("cached_attention", cached_attention_variants())};
 }

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "quant/token_grid.h"
 #include "runtime/weight_cache.h"
 
 namespace crumb::runtime {
@@ -36,6 +37,17 @@ std::string cache_key(const ImagePlan& plan, const std::string& content_hash) {
   return sha256_hex(std::as_bytes(std::span(text.data(), text.size())));
 }
 
+/// "int8", "a8kv8 exact f32"
+std::string activations_words(const quant::ActivationScheme& scheme, Accuracy accuracy) {
+  const std::string name = quant::scheme_name(scheme);
+  const bool integers =
+      accuracy == Accuracy::kInt8 && (scheme.bits == 16 || quant::fits_int8(scheme.bits, scheme.symmetric));
+  return cat(name, name.empty() ? "" : " ",
+             integers                       ? "int8"
+             : accuracy == Accuracy::kExact ? "exact f32"
+                                            : "f32");
+}
+
 }  // namespace
 
 std::string_view to_string(Accuracy accuracy) noexcept {
@@ -45,6 +57,13 @@ std::string_view to_string(Accuracy accuracy) noexcept {
 int default_head_bits(const formats::Checkpoint& checkpoint, Accuracy accuracy) {
   if (accuracy == Accuracy::kExact || !checkpoint.packed_spec()) return 0;
   return checkpoint.head_bits().value_or(8);
+}
+
+kernels::KvFormat default_kv_format(const quant::ActivationScheme& scheme, Accuracy accuracy) {
+  if (accuracy == Accuracy::kExact) return kernels::KvFormat::kF32;
+  for (const kernels::KvFormat format : {kernels::KvFormat::kInt8, kernels::KvFormat::kInt4})
+    if (rounds_as(format, scheme)) return format;
+  return kernels::KvFormat::kF16;
 }
 
 struct Engine::State {
@@ -141,18 +160,19 @@ std::unique_ptr<Engine> Engine::load(const std::filesystem::path& model, const E
   std::unique_ptr<Engine> engine(new Engine);
   engine->state_ = std::make_unique<State>(options);
   State& state = *engine->state_;
-  if (!options.kv_format) {
-    state.options.kv_format =
-        options.accuracy == Accuracy::kExact ? kernels::KvFormat::kF32 : kernels::KvFormat::kF16;
-  }
   const std::unique_ptr<formats::Checkpoint> checkpoint = formats::Checkpoint::open(model);
+  if (!options.activations)
+    state.options.activations = checkpoint->activation_scheme().value_or(quant::ActivationScheme{});
+  const quant::ActivationScheme& scheme = *state.options.activations;
+  quant::check_activation_scheme(scheme, model.string());
+  if (!options.kv_format) state.options.kv_format = default_kv_format(scheme, options.accuracy);
   state.config = checkpoint->config();
   state.description = checkpoint->describe();
   if (!options.head_bits) state.options.head_bits = default_head_bits(*checkpoint, options.accuracy);
   state.load_image(model, *checkpoint);
   state.forward = std::make_unique<Forward>(
       state.config, state.weights,
-      options.accuracy == Accuracy::kExact ? kernels::LowbitMode::kExact : kernels::LowbitMode::kInt8,
+      options.accuracy == Accuracy::kExact ? kernels::LowbitMode::kExact : kernels::LowbitMode::kInt8, scheme,
       options.chunk_tokens, state.pool);
   state.report.buffer_bytes = state.forward->buffer_bytes();
   state.report.seconds = seconds_since(start);
@@ -182,7 +202,7 @@ std::string Engine::describe() const {
   const Linear& head = state_->weights.head;
   return cat(state_->description,
              head.is_lowbit ? cat(", head w", head.lowbit.shape.bits, "g", head.lowbit.shape.group_size) : "",
-             ", ", state_->options.accuracy == Accuracy::kExact ? "exact f32" : "int8",
+             ", ", activations_words(*state_->options.activations, state_->options.accuracy),
              " activations, cache ", to_string(*state_->options.kv_format), ", ", state_->pool.threads(),
              " threads");
 }

@@ -13,12 +13,14 @@
 #include "formats/checkpoint.h"
 #include "kernels/kv_store.h"
 #include "model/config.h"
+#include "quant/activation_scheme.h"
 #include "runtime/forward.h"
 #include "runtime/kv_cache.h"
 
 namespace crumb::runtime {
 
-/// kInt8: activations in front of packed linears are rounded to int8, in pieces of at most 64 along K.
+/// kInt8: activations in front of packed linears are rounded to int8, in pieces of at most 64 along K, or as
+/// EngineOptions::activations says.
 /// kExact: they stay f32, floats of the checkpoint keep every bit; for parity.
 enum class Accuracy { kInt8, kExact };
 std::string_view to_string(Accuracy accuracy) noexcept;
@@ -26,15 +28,23 @@ std::string_view to_string(Accuracy accuracy) noexcept;
 struct EngineOptions {
   Accuracy accuracy = Accuracy::kInt8;
   int threads = 0;                             // 0: all processors; at most 1024
-  std::optional<kernels::KvFormat> kv_format;  // default: f16; f32 with kExact
+  std::optional<kernels::KvFormat> kv_format;  // default: default_kv_format()
   std::optional<int> head_bits;  // embedding and head: 8, 6, 4 or 0 as stored; default: default_head_bits()
-  std::int64_t chunk_tokens = 256;     // tokens of all sequences in one pass; longer prompts take several
+  std::int64_t chunk_tokens = 256;  // tokens of all sequences in one pass; longer prompts take several
+  /// How activations are rounded per token. Default: as the checkpoint says, if it says so; then each linear
+  /// of a block takes its inputs so rounded, as integers with kInt8 (asymmetric ones of 8 bits, which no int8
+  /// holds, as floats), and as f32 with kExact. The head is none of them.
+  std::optional<quant::ActivationScheme> activations;
   std::filesystem::path weight_cache;  // empty: none; see default_weight_cache()
 };
 
 /// With kExact, and of a checkpoint of floats, 0. Else what a packed checkpoint says, and 8 where it says
 /// nothing.
 int default_head_bits(const formats::Checkpoint& checkpoint, Accuracy accuracy);
+
+/// f32 with kExact. Else int8 or int4 where that is the very grid that the scheme rounds keys and values to
+/// (symmetric 8 bits, asymmetric 4), and f16 for all others.
+kernels::KvFormat default_kv_format(const quant::ActivationScheme& scheme, Accuracy accuracy);
 
 /// What loading did.
 struct LoadReport {

@@ -37,31 +37,41 @@ std::size_t rounded(std::int64_t bytes) {
 
 }  // namespace
 
+bool rounds_as(kernels::KvFormat format, const quant::ActivationScheme& scheme) {
+  return scheme.symmetric ? scheme.kv_bits == 8 && format == kernels::KvFormat::kInt8
+                          : scheme.kv_bits == 4 && format == kernels::KvFormat::kInt4;
+}
+
 Forward::Forward(const model::ModelConfig& config, const ModelWeights& weights, kernels::LowbitMode mode,
-                 std::int64_t most_tokens, ThreadPool& pool)
+                 const quant::ActivationScheme& scheme, std::int64_t most_tokens, ThreadPool& pool)
     : config_(config),
       weights_(weights),
       mode_(mode),
+      block_mode_(scheme.bits < 16 && !quant::fits_int8(scheme.bits, scheme.symmetric)
+                      ? kernels::LowbitMode::kExact
+                      : mode),
+      scheme_(scheme),
       most_tokens_(most_tokens),
       q_width_(config.num_attention_heads * config.head_dim),
       kv_width_(config.num_key_value_heads * config.head_dim),
       pool_(pool),
       lowbit_(kernels::lowbit_variant().run),
+      token_quant_(kernels::choose(kernels::token_quant_variants()).run),
       rms_norm_(kernels::choose(kernels::rms_norm_variants()).run),
       rope_(kernels::choose(kernels::rope_variants()).run),
       swiglu_(kernels::choose(kernels::swiglu_variants()).run),
       frequencies_(model::rope_frequencies(config)) {
   CRUMB_CHECK(most_tokens > 0);
   std::int64_t activation_bytes = 0;
-  const auto count = [&](const Linear& linear) {
+  const auto count = [&](const Linear& linear, kernels::LowbitMode mode) {
     if (!linear.is_lowbit) return;
     activation_bytes = std::max(
         activation_bytes,
         kernels::lowbit_activation_bytes(most_tokens, linear.k, linear.lowbit.shape.group_size, mode));
   };
   for (const BlockWeights& block : weights.blocks)
-    for (const Linear& linear : block.linears) count(linear);
-  count(weights.head);
+    for (const Linear& linear : block.linears) count(linear, block_mode_);
+  count(weights.head, mode_);
 
   const std::int64_t m = most_tokens, h = config.hidden_size, f = config.intermediate_size;
   const std::int64_t workspace = kernels::cached_attention_workspace_floats(config.head_dim);
@@ -99,14 +109,26 @@ void Forward::for_rows(std::int64_t rows, const Body& body) {
 // ------------------------------------------------------------------------------------------------------------------
 // Linears
 
-Forward::Input Forward::input_of(const float* x, std::int64_t m,
-                                 std::initializer_list<const Linear*> linears) {
-  Input input{x, m, (*linears.begin())->k, false, {}};
+Forward::Input Forward::input_of(float* x, std::int64_t m, std::initializer_list<const Linear*> linears) {
+  Input input = packed_input(x, m, block_mode_, linears);
+  input.bits = scheme_.bits;
+  for (const Linear* linear : linears)
+    if (!linear->is_lowbit) input.rounded = x;
+  return input;
+}
+
+Forward::Input Forward::head_input(const float* x, std::int64_t m) {
+  return packed_input(x, m, mode_, {&weights_.head});
+}
+
+Forward::Input Forward::packed_input(const float* x, std::int64_t m, kernels::LowbitMode mode,
+                                     std::initializer_list<const Linear*> linears) {
+  Input input{x, m, (*linears.begin())->k, false, {}, 16, nullptr};
   for (const Linear* linear : linears) {
     CRUMB_CHECK(linear->k == input.k);
     if (!linear->is_lowbit) continue;
     const std::int64_t group = linear->lowbit.shape.group_size;
-    if (!input.prepared) input.packed = kernels::lowbit_activations(m, input.k, group, mode_, activations_);
+    if (!input.prepared) input.packed = kernels::lowbit_activations(m, input.k, group, mode, activations_);
     CRUMB_CHECK(input.packed.group_size == group);
     input.prepared = true;
   }
@@ -114,7 +136,18 @@ Forward::Input Forward::input_of(const float* x, std::int64_t m,
 }
 
 void Forward::prepare(const Input& input, std::int64_t begin, std::int64_t end) const {
-  if (input.prepared) kernels::prepare_lowbit(*lowbit_, input.x, input.k, input.packed, begin, end);
+  if (input.bits == 16) {
+    if (input.prepared) kernels::prepare_lowbit(*lowbit_, input.x, input.k, input.packed, begin, end);
+    return;
+  }
+  if (input.prepared) {
+    kernels::prepare_lowbit_tokens(*token_quant_, input.x, input.k, input.bits, scheme_.symmetric,
+                                   input.packed, begin, end);
+  }
+  if (input.rounded != nullptr) {
+    kernels::fake_quant_rows(*token_quant_, input.rounded + begin * input.k, end - begin, input.k, input.k,
+                             input.bits, scheme_.symmetric);
+  }
 }
 
 void Forward::multiply(const Linear& linear, const Input& input, std::int64_t begin, std::int64_t end,
@@ -177,6 +210,23 @@ void Forward::embed(std::span<const Piece> pieces) {
         kernels::dense_rows(table.dense, id, id + 1, x_ + row * h);
     }
   });
+}
+
+void Forward::store_row(std::int64_t block, const KvCache& cache, std::int64_t position, float* q, float* k,
+                        float* v) const {
+  const std::int64_t d = config_.head_dim, heads = config_.num_key_value_heads;
+  const auto round = [&](float* x, std::int64_t rows, int bits) {
+    if (bits < 16) kernels::fake_quant_rows(*token_quant_, x, rows, d, d, bits, scheme_.symmetric);
+  };
+  round(q, config_.num_attention_heads, scheme_.query_bits());
+  kernels::KvBlock to = cache.block(block);
+  if (rounds_as(to.format, scheme_)) {
+    to.least_scale = quant::kMinTokenScale;
+  } else {
+    round(k, heads, scheme_.kv_bits);
+    round(v, heads, scheme_.kv_bits);
+  }
+  kernels::kv_store(to, position, 1, k, v, q_width_ + 2 * kv_width_);
 }
 
 void Forward::attend(std::int64_t block, std::span<const Piece> pieces) {
@@ -269,7 +319,7 @@ void Forward::attention_half(const BlockWeights& weights, std::int64_t block, st
                        config_.num_attention_heads + config_.num_key_value_heads, d, d, width, width},
                       1.0f, 0, 1);
         const Piece& piece = pieces[static_cast<std::size_t>(piece_of_[static_cast<std::size_t>(row)])];
-        kernels::kv_store(piece.cache->block(block), position, 1, to_k, to_v, width);
+        store_row(block, *piece.cache, position, to_q, to_k, to_v);
       }
     });
   }
@@ -344,7 +394,7 @@ void Forward::logits(std::span<const std::int64_t> rows, float* logits) {
   const std::int64_t h = config_.hidden_size, count = static_cast<std::int64_t>(rows.size());
   CRUMB_CHECK(count <= most_tokens_);
   // The rows wanted, in front of each other, normed in place.
-  const Input input = input_of(normed_, count, {&weights_.head});
+  const Input input = head_input(normed_, count);
   for_rows(count, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const float* row = x_ + rows[static_cast<std::size_t>(i)] * h;

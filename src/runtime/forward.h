@@ -10,7 +10,9 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
+#include "kernels/token_quant.h"
 #include "model/config.h"
+#include "quant/activation_scheme.h"
 #include "runtime/kv_cache.h"
 #include "runtime/memory.h"
 #include "runtime/thread_pool.h"
@@ -32,6 +34,9 @@ struct Piece {
   std::span<const std::int32_t> tokens;
 };
 
+/// Whether a cache of this format rounds keys and values to just the scheme's grid.
+bool rounds_as(kernels::KvFormat format, const quant::ActivationScheme& scheme);
+
 /// Knows neither files nor sessions. One pass is
 ///
 ///   x = embedding[tokens]                                                                    [M, hidden]
@@ -39,13 +44,15 @@ struct Piece {
 ///                x += o_proj(attention(q, cache));   x += down_proj(silu(gate) * up of rms_norm(x))
 ///
 /// q, k and v are one loop over row tiles, gate and up with their SwiGLU another; residual sums are made
-/// where the product is. A row's bits depend on its sequence alone: not on M, its neighbours or the number of
-/// threads.
+/// where the product is. Where the scheme rounds, inputs of linears are rounded where they are made, q after
+/// RoPE, k and v before they are stored or in being so. A row's bits depend on its sequence alone: not on M,
+/// its neighbours or the number of threads.
 class Forward {
  public:
   /// `most_tokens` is the largest M. Config and weights must live as long. Throws OutOfMemory.
+  /// `mode` is the head's, and the blocks' too unless `scheme` rounds the inputs of linears.
   Forward(const model::ModelConfig& config, const ModelWeights& weights, kernels::LowbitMode mode,
-          std::int64_t most_tokens, ThreadPool& pool);
+          const quant::ActivationScheme& scheme, std::int64_t most_tokens, ThreadPool& pool);
 
   /// Runs all pieces, at most most_tokens() together, and appends their tokens to their caches, which have
   /// room for them. Hidden states stay until the next call.
@@ -64,8 +71,15 @@ class Forward {
     std::int64_t m = 0, k = 0;
     bool prepared = false;
     kernels::LowbitActivations packed;
+    int bits = 16;  // below 16: rounded per token
+    float* rounded =
+        nullptr;  // then x, for linears of floats among those that read it, which is rounded there
   };
-  Input input_of(const float* x, std::int64_t m, std::initializer_list<const Linear*> linears);
+  /// Of linears of a block: `x` may be overwritten.
+  Input input_of(float* x, std::int64_t m, std::initializer_list<const Linear*> linears);
+  Input head_input(const float* x, std::int64_t m);
+  Input packed_input(const float* x, std::int64_t m, kernels::LowbitMode mode,
+                     std::initializer_list<const Linear*> linears);
   void prepare(const Input& input, std::int64_t begin, std::int64_t end) const;
   /// y[m][n] for the rows n of tiles [begin, end), bias included; rows of y are ldy apart.
   void multiply(const Linear& linear, const Input& input, std::int64_t begin, std::int64_t end, float* y,
@@ -81,17 +95,22 @@ class Forward {
   void attention_half(const BlockWeights& weights, std::int64_t block, std::span<const Piece> pieces,
                       std::int64_t m);
   void mlp_half(const BlockWeights& weights, std::int64_t m);
+  /// Rounds a row's queries and, unless the cache does it, its keys and values, and stores these.
+  void store_row(std::int64_t block, const KvCache& cache, std::int64_t position, float* q, float* k,
+                 float* v) const;
   void attend(std::int64_t block, std::span<const Piece> pieces);
   void grow_rope(std::int64_t positions);
 
   const model::ModelConfig& config_;
   const ModelWeights& weights_;
-  kernels::LowbitMode mode_;
+  kernels::LowbitMode mode_, block_mode_;
+  quant::ActivationScheme scheme_;
   std::int64_t most_tokens_, q_width_, kv_width_;
   ThreadPool& pool_;
 
   // Chosen once.
   const kernels::LowbitFunctions* lowbit_;
+  const kernels::TokenQuantFunctions* token_quant_;
   const kernels::RmsNormFunctions* rms_norm_;
   const kernels::RopeFunctions* rope_;
   const kernels::SwigluFunctions* swiglu_;

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/str.h"
 #include "cli/run_program.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
@@ -109,14 +110,14 @@ TEST_F(Commands, QuantizeTakesEveryBuiltInRecipe) {
     if (!activations) continue;
     EXPECT_THAT(evaluated.err, HasSubstr("which torch simulates"));
     const Ran engine = eval(out_, {"--engine", "cpu", "--exact"});
-    EXPECT_THAT(engine.err, HasSubstr("this engine does not"));
-    EXPECT_GT(std::abs(json::parse(engine.out)["nll"].get<double>() -
-                       json::parse(evaluated.out)["nll"].get<double>()),
-              name == "omniquant-w4a4" ? 1e-3 : 1e-6)
-        << "quantized activations must leave a trace";
+    ASSERT_EQ(engine.exit_code, 0) << engine.err;
+    // The same rounding in two programs: codes at ties differ where sums were made in another order.
+    const json in_engine = json::parse(engine.out);
+    EXPECT_NEAR(in_engine["nll"].get<double>(), json::parse(evaluated.out)["nll"].get<double>(), 5e-3);
+    EXPECT_THAT(in_engine["description"].get<std::string>(),
+                HasSubstr(cat("a", recipe["activation_bits"].get<int>())));
     const Ran text = run_program({"run", out_, "-p", "Hello", "-n", "2", "--threads", "1"});
     EXPECT_EQ(text.exit_code, 0) << text.err;
-    EXPECT_THAT(text.err, HasSubstr("recipe quantizes activations"));
   }
 }
 

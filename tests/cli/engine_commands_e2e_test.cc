@@ -148,6 +148,23 @@ TEST_F(EngineCommands, SynthesizedModelsRun) {
   expect_error(run_program({"run", packed, "-p", "x"}), 3, "tokenizer");
 }
 
+TEST_F(EngineCommands, SynthesizedModelsRoundActivationsAsTheySay) {
+  const std::string packed = (folder_ / "packed").string();
+  const std::vector<std::string> make = {"bench",     "synthesize", "--shape", "135m",     "--bits",
+                                         "8",         "--group",    "-1",      "--blocks", "1",
+                                         "--kv-bits", "8",          "-o",      packed,     "--json"};
+  const auto with = [&](const char* bits) {
+    std::vector<std::string> all = make;
+    all.insert(all.end(), {"--act-bits", bits});
+    return all;
+  };
+  expect_error(run_program(with("9")), 2, "of 9 bits");
+  parse(run_program(with("8")));
+  const json measured = parse(run_program(
+      {"bench", packed, "--prompt", "8", "--gen", "2", "--rounds", "1", "--threads", "1", "--json"}));
+  EXPECT_THAT(measured["description"].get<std::string>(), HasSubstr("a8kv8 int8 activations, cache int8"));
+}
+
 TEST_F(EngineCommands, ThePacedBenchMakesARoundALine) {
   const Ran ran = run_program({"bench", model_, "--prompt", "8", "--gen", "4", "--threads", "1", "--paced"},
                               "", CRUMB_BINARY, "\n\n\n");

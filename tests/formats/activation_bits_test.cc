@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json config(const std::optional<ActivationBits>& activations, int weight_bits = 0) {
+ordered_json config(const std::optional<quant::ActivationScheme>& activations, int weight_bits = 0) {
   return gptq_quantization_config({.spec = {4, 64, quant::Grid::kAsym},
                                    .head_bits = 8,
                                    .activations = activations,
@@ -21,7 +21,8 @@ ordered_json config(const std::optional<ActivationBits>& activations, int weight
 }
 
 TEST(ActivationBitsRecord, ComesBackAsItWasWritten) {
-  for (const ActivationBits& bits : {ActivationBits{4, 4, false}, {8, 16, true}, {16, 2, false}}) {
+  for (const quant::ActivationScheme& bits :
+       {quant::ActivationScheme{4, 4, false}, {8, 16, true}, {16, 2, false}}) {
     const auto found = parse_gptq_config(config(bits), "config.json").activations;
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(*found, bits);
@@ -33,7 +34,7 @@ TEST(ActivationBitsRecord, ComesBackAsItWasWritten) {
 
 TEST(ActivationBitsRecord, OfUnknownBitsIsRefused) {
   for (const int bits : {1, 9, 32}) {
-    ordered_json json = config(ActivationBits{4, 4, false});
+    ordered_json json = config(quant::ActivationScheme{4, 4, false});
     json["meta"]["activations"]["kv_bits"] = bits;
     test::expect_error(ErrorKind::kUnsupported, {"config.json", "meta.activations.kv_bits"},
                        [&] { parse_gptq_config(json, "config.json"); });

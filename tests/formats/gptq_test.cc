@@ -136,6 +136,40 @@ TEST(GptqReader, ReadsBackItsOwnConfiguration) {
   EXPECT_EQ(config.head_bits, 4);
 }
 
+TEST(GptqReader, ReadsBackHowActivationsAreRounded) {
+  const auto back = [](const std::optional<quant::ActivationScheme>& scheme) {
+    return parse_gptq_config(gptq_quantization_config({.spec = {8, -1, quant::Grid::kAsym},
+                                                       .head_bits = 8,
+                                                       .activations = scheme,
+                                                       .others = {}}),
+                             "config.json")
+        .activations;
+  };
+  EXPECT_EQ(back({}), std::nullopt);
+  for (const quant::ActivationScheme& scheme :
+       {quant::ActivationScheme{8, 16, true}, quant::ActivationScheme{4, 4, false},
+        quant::ActivationScheme{16, 8, true}, quant::ActivationScheme{}})
+    EXPECT_EQ(back(scheme), scheme);
+  nlohmann::ordered_json config =
+      gptq_quantization_config({.spec = {4, 32, quant::Grid::kAsym},
+                                .head_bits = 8,
+                                .activations = quant::ActivationScheme{8, 8, true},
+                                .others = {}});
+  const auto with = [&](const char* key, const nlohmann::ordered_json& value) {
+    nlohmann::ordered_json changed = config;
+    changed["meta"]["activations"][key] = value;
+    return parse_gptq_config(changed, "config.json");
+  };
+  EXPECT_EQ(with("bits", 6).activations->bits, 6);
+  test::expect_error(ErrorKind::kUnsupported, {"activations.bits", "9", "2 to 8"}, [&] { with("bits", 9); });
+  test::expect_error(ErrorKind::kUnsupported, {"activations.kv_bits", "1"}, [&] { with("kv_bits", 1); });
+  test::expect_error(ErrorKind::kCorrupt, {"kv_bits"}, [&] { with("kv_bits", nullptr); });
+  test::expect_error(ErrorKind::kCorrupt, {"symmetric"}, [&] { with("symmetric", nullptr); });
+  test::expect_error(ErrorKind::kCorrupt, {"symmetric"}, [&] { with("symmetric", 1); });
+  config["meta"]["activations"] = "a8";
+  test::expect_error(ErrorKind::kCorrupt, {"activations"}, [&] { parse_gptq_config(config, "config.json"); });
+}
+
 TEST(GptqReader, RejectsAmbiguousZeros) {
   const nlohmann::ordered_json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}};
   test::expect_error(ErrorKind::kCorrupt, {"checkpoint_format", "gptq_v2"},

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/forced_isa.h"
+#include "quant/token_grid.h"
 #include "support/expect_error.h"
 
 namespace crumb::kernels::test {
@@ -103,6 +104,45 @@ TEST_P(KvStore, BytesEqualTheReference) {
       changed[stride + 1] += 3.0f;
       run.store(one.block, 30, count, changed.data(), v.data(), stride);
       ASSERT_NE(std::memcmp(one.block.data, other.block.data, static_cast<std::size_t>(bytes)), 0);
+    }
+  }
+}
+
+// With the floor of quant/token_grid.h, what is read is bit for bit what that makes of the row.
+TEST_P(KvStore, IntegersAreTheGridOfTheScalarTruth) {
+  active(kv_store_variants());
+  for (const auto& [format, bits, symmetric] :
+       {std::tuple{KvFormat::kInt8, 8, true}, std::tuple{KvFormat::kInt4, 4, false}}) {
+    for (const std::int64_t d : {2, 6, 30, 64, 128}) {
+      const std::int64_t count = 40;
+      Floats k = random_floats(count * d, 8), v = random_floats(count * d, 9);
+      for (std::int64_t i = 0; i < d; ++i) {
+        k[1 * d + i] = 0;
+        k[2 * d + i] *= 1e-5f;  // below the floor
+        k[3 * d + i] = 1.0f + static_cast<float>(i);
+        v[1 * d + i] = -1.0f - 0.1f * static_cast<float>(i);
+        v[2 * d + i] = static_cast<float>(i % 16) - 7.5f;  // ties
+      }
+      Memory memory(format, 1, d, 64);
+      memory.block.least_scale = quant::kMinTokenScale;
+      kv_store(memory.block, 3, count, k.data(), v.data(), d);
+      std::vector<float> key(static_cast<std::size_t>(d)), value(key);
+      for (std::int64_t t = 0; t < count; ++t) {
+        kv_load(memory.block, 3 + t, 0, key.data(), value.data());
+        for (const auto& [from, got] : {std::pair{&k, &key}, std::pair{&v, &value}}) {
+          const std::span<const float> row =
+              from->span().subspan(static_cast<std::size_t>(t * d), static_cast<std::size_t>(d));
+          const quant::TokenGrid grid = quant::token_grid(row, bits, symmetric);
+          for (std::size_t i = 0; i < row.size(); ++i)
+            ASSERT_EQ((*got)[i], quant::fake_quant_one(row[i], grid))
+                << to_string(format) << " D " << d << " token " << t << " channel " << i;
+        }
+      }
+      // Without the floor tiny numbers keep their precision.
+      memory.block.least_scale = 0;
+      kv_store(memory.block, 3, count, k.data(), v.data(), d);
+      kv_load(memory.block, 5, 0, key.data(), value.data());
+      EXPECT_NEAR(key[0], k[2 * d], bound_of(format, k.data() + 2 * d, d, 0));
     }
   }
 }

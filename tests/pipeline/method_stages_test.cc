@@ -181,9 +181,9 @@ TEST(MethodStages, RecordActivationBitsThatEvaluationThenUses) {
   };
   const ordered_json w4a4 = quantized("w4a4", 4, 4);
   EXPECT_EQ(stage(w4a4, "omniquant")["ppl"].get<double>(), measured(run, "w4a4"));
-  const auto bits = formats::Checkpoint::open(run.path("w4a4"))->activation_bits();
+  const auto bits = formats::Checkpoint::open(run.path("w4a4"))->activation_scheme();
   ASSERT_TRUE(bits.has_value());
-  EXPECT_EQ(*bits, (formats::ActivationBits{4, 4, false}));
+  EXPECT_EQ(*bits, (quant::ActivationScheme{4, 4, false}));
   // The same weights with the record taken out are the W4A16 model.
   std::filesystem::copy(run.path("w4a4"), run.path("w4a16"));
   for (const char* file : {"config.json", "quantize_config.json"}) {
@@ -194,11 +194,11 @@ TEST(MethodStages, RecordActivationBitsThatEvaluationThenUses) {
     quantization["meta"].erase("activations");
     std::ofstream(run.path("w4a16") / file) << config.dump(1);
   }
-  EXPECT_FALSE(formats::Checkpoint::open(run.path("w4a16"))->activation_bits().has_value());
+  EXPECT_FALSE(formats::Checkpoint::open(run.path("w4a16"))->activation_scheme().has_value());
   EXPECT_NE(measured(run, "w4a16"), measured(run, "w4a4"));
   quantized("kv", 16, 4);
-  EXPECT_EQ(*formats::Checkpoint::open(run.path("kv"))->activation_bits(),
-            (formats::ActivationBits{16, 4, false}));
+  EXPECT_EQ(*formats::Checkpoint::open(run.path("kv"))->activation_scheme(),
+            (quant::ActivationScheme{16, 4, false}));
 
   // The plain baseline, and Block-AP and E2E-QP with the quantizers on.
   QuantizeRequest request = small(run, {Stage::kRounding, Stage::kBlockAp, Stage::kE2eQp}, "trained");

@@ -23,13 +23,15 @@ inline PlainTensors plain_tensors(const TinyTensors& tensors) {
 }
 
 /// Rounds every block linear of the float model in `from` to `spec` (min-max) and writes the packed directory
-/// `to`; `plain` gets their w_hat.
+/// `to`, which says `activations` of its activations; `plain` gets their w_hat.
 inline void write_packed_model(const std::filesystem::path& from, const std::filesystem::path& to,
-                               const quant::AffineSpec& spec, PlainTensors& plain) {
+                               const quant::AffineSpec& spec, PlainTensors& plain,
+                               const std::optional<quant::ActivationScheme>& activations = {}) {
   const auto source = formats::Checkpoint::open(from);
   std::filesystem::create_directory(to);
   formats::HfOutputOptions options;
   options.spec = spec;
+  options.activations = activations;
   formats::write_hf_gptq(*source, to, options, [&](std::int64_t block) {
     formats::PackedBlock packed;
     for (const model::LinearRole role : model::kLinearRoles) {

@@ -35,9 +35,42 @@ inline std::vector<double> plain_norm(std::span<const double> x, const std::vect
   return y;
 }
 
-/// Logits [tokens, vocabulary] of one sequence from position 0.
+/// Dynamic rounding of vectors, written out once more: each on the grid of its own range.
+struct PlainRounding {
+  int bits = 16, kv_bits = 16;
+  bool symmetric = true;
+  /// How near any quotient came to where rounding changes, as a part of the largest code. What is computed
+  /// with smaller errors than that has the same codes everywhere.
+  double nearest_tie = 1;
+
+  void round(double* x, std::size_t count, int to_bits) {
+    if (to_bits == 16) return;
+    double low = 0, high = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      low = std::min(low, x[i]);
+      high = std::max(high, x[i]);
+    }
+    const double top = (1 << to_bits) - 1, half = 1 << (to_bits - 1);
+    const double scale = std::max(1e-5, symmetric ? std::max(high, -low) / (half - 1) : (high - low) / top);
+    const auto nearest = [&](double q) {
+      const double distance = std::abs(q - std::floor(q) - 0.5);
+      nearest_tie = std::min(nearest_tie, distance / (symmetric ? half - 1 : top));
+      return std::nearbyint(q);
+    };
+    const double zero = symmetric ? half : nearest(-low / scale);
+    for (std::size_t i = 0; i < count; ++i)
+      x[i] = (std::clamp(nearest(x[i] / scale) + zero, 0.0, top) - zero) * scale;
+  }
+  void round(std::vector<double>& x) { round(x.data(), x.size(), bits); }
+};
+
+/// Logits [tokens, vocabulary] of one sequence from position 0; the inputs of the blocks' linears, queries,
+/// keys and values as `rounding` says.
 inline std::vector<std::vector<double>> plain_forward(const model::ModelConfig& c, const PlainTensors& t,
-                                                      std::span<const std::int32_t> tokens) {
+                                                      std::span<const std::int32_t> tokens,
+                                                      PlainRounding* rounding = nullptr) {
+  PlainRounding none;
+  PlainRounding& r = rounding != nullptr ? *rounding : none;
   const auto heads = static_cast<std::size_t>(c.num_attention_heads),
              kv_heads = static_cast<std::size_t>(c.num_key_value_heads),
              d = static_cast<std::size_t>(c.head_dim), h = static_cast<std::size_t>(c.hidden_size),
@@ -63,7 +96,8 @@ inline std::vector<std::vector<double>> plain_forward(const model::ModelConfig& 
     const std::string prefix = "model.layers." + std::to_string(block) + ".";
     std::vector<std::vector<double>> q, k, v;
     for (std::size_t p = 0; p < count; ++p) {
-      const auto in = plain_norm(x[p], t.at(prefix + "input_layernorm.weight"), c.rms_norm_eps);
+      auto in = plain_norm(x[p], t.at(prefix + "input_layernorm.weight"), c.rms_norm_eps);
+      r.round(in);
       q.push_back(plain_linear(t, prefix + "self_attn.q_proj", in));
       k.push_back(plain_linear(t, prefix + "self_attn.k_proj", in));
       v.push_back(plain_linear(t, prefix + "self_attn.v_proj", in));
@@ -76,8 +110,10 @@ inline std::vector<std::vector<double>> plain_forward(const model::ModelConfig& 
             std::copy(normed.begin(), normed.end(), row);
           }
           rotate(row, p);
+          r.round(row, d, all == &q ? (r.kv_bits < 16 ? r.bits : 16) : r.kv_bits);
         }
       }
+      for (std::size_t head = 0; head < kv_heads; ++head) r.round(v.back().data() + head * d, d, r.kv_bits);
     }
     for (std::size_t p = 0; p < count; ++p) {
       std::vector<double> attended(heads * d);
@@ -98,12 +134,15 @@ inline std::vector<std::vector<double>> plain_forward(const model::ModelConfig& 
           for (std::size_t i = 0; i < d; ++i)
             attended[head * d + i] += score[s - first] / total * v[s][kv * d + i];
       }
+      r.round(attended);
       const auto o = plain_linear(t, prefix + "self_attn.o_proj", attended);
       for (std::size_t i = 0; i < h; ++i) x[p][i] += o[i];
-      const auto in = plain_norm(x[p], t.at(prefix + "post_attention_layernorm.weight"), c.rms_norm_eps);
+      auto in = plain_norm(x[p], t.at(prefix + "post_attention_layernorm.weight"), c.rms_norm_eps);
+      r.round(in);
       auto gate = plain_linear(t, prefix + "mlp.gate_proj", in);
       const auto up = plain_linear(t, prefix + "mlp.up_proj", in);
       for (std::size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
+      r.round(gate);
       const auto down = plain_linear(t, prefix + "mlp.down_proj", gate);
       for (std::size_t i = 0; i < h; ++i) x[p][i] += down[i];
     }

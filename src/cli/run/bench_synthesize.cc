@@ -15,11 +15,14 @@ struct SynthesizeOptions {
   std::string shape, output;
   std::int64_t blocks = 0;
   quant::AffineSpec spec;
+  quant::ActivationScheme activations;
   std::uint64_t seed = 1;
-  bool json = false;
+  bool asymmetric = false, json = false;
 };
 
 int synthesize(SynthesizeOptions& options) {
+  options.activations.symmetric = !options.asymmetric;
+  quant::check_activation_scheme(options.activations, "--act-bits, --kv-bits");
   model::ModelConfig config = formats::synthetic_config(options.shape);
   if (options.blocks > 0) config.num_hidden_layers = options.blocks;
   while (options.output.size() > 1 && options.output.back() == '/') options.output.pop_back();
@@ -28,8 +31,9 @@ int synthesize(SynthesizeOptions& options) {
     fail(ErrorKind::kInvalidArgument, "cli.bench", options.output,
          ": is there already; give the name of a new directory");
   io::AtomicDirectory folder(options.output);
-  const formats::HfOutputReport report =
-      formats::write_synthetic(config, options.spec, options.seed, folder.path());
+  const formats::HfOutputReport report = formats::write_synthetic(
+      config, options.spec, options.seed, folder.path(),
+      options.activations.rounds() ? std::optional(options.activations) : std::nullopt);
   folder.commit();
   const std::int64_t parameters = model::count_parameters(config).total();
   if (options.json) {
@@ -62,6 +66,13 @@ void add_bench_synthesize(CLI::App& bench, Action& action) {
   command->add_option("--group", options->spec.group_size, "weights that share a scale; -1: whole rows")
       ->check(CLI::Range(-1, 1 << 20))
       ->capture_default_str();
+  command
+      ->add_option("--act-bits", options->activations.bits,
+                   "rounding of activations to record, per token: 2 to 8; 16: none")
+      ->capture_default_str();
+  command->add_option("--kv-bits", options->activations.kv_bits, "the same of keys and values")
+      ->capture_default_str();
+  command->add_flag("--act-asymmetric", options->asymmetric, "with zero points");
   command->add_option("--blocks", options->blocks, "only so many decoder blocks; 0: all of the shape")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str();

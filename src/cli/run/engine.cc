@@ -49,7 +49,7 @@ void add_engine_options(CLI::App& command, EngineFlags& flags) {
 }
 
 std::string activation_words(const formats::Checkpoint& checkpoint) {
-  const auto bits = checkpoint.activation_bits();
+  const auto bits = checkpoint.activation_scheme();
   if (!bits) return {};
   std::string text;
   if (bits->bits < 16) text = cat(bits->bits, " bits");
@@ -59,12 +59,6 @@ std::string activation_words(const formats::Checkpoint& checkpoint) {
 
 LoadedEngine load_engine(const std::string& model, const EngineFlags& flags) {
   LoadedEngine loaded;
-  if (const std::string words = activation_words(*formats::Checkpoint::open(model)); !words.empty()) {
-    log::warn(
-        model, ": its recipe quantizes activations (", words,
-        "); this engine does not, and computes with its own (--exact: f32); crumb eval in torch simulates "
-        "the recipe's");
-  }
   loaded.engine = runtime::Engine::load(model, flags.resolve(model));
   try {
     loaded.tokenizer = data::Tokenizer::open(model);

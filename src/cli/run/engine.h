@@ -34,7 +34,6 @@ struct LoadedEngine {
   std::shared_ptr<runtime::Engine> engine;
   std::unique_ptr<data::Tokenizer> tokenizer;  // null when the model has no tokenizer files
 };
-/// Warns when the model's recipe quantizes activations, which the engine does not do as the recipe says.
 /// Throws as Engine::load and Tokenizer::open.
 LoadedEngine load_engine(const std::string& model, const EngineFlags& flags);
 /// Throws NotFound, in the words of `command`, where there is none.

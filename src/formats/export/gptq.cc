@@ -72,7 +72,7 @@ class GptqExporter final : public GptqPartsExporter {
                            .zeros = zeros_,
                            .symmetric = all_symmetric(plans),
                            .head_bits = source.head_bits(),
-                           .activations = source.activation_bits(),
+                           .activations = source.activation_scheme(),
                            .others = {}};
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {

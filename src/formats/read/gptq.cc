@@ -19,13 +19,13 @@ class GptqReader final : public PackedReader {
   /// zeros nullopt: symmetric, so that each linear tells.
   GptqReader(std::string_view name, LinearSpecs specs, std::optional<GptqZeros> zeros,
              std::optional<int> head_bits = {}, bool act_order = false,
-             std::optional<ActivationBits> activations = {})
+             std::optional<quant::ActivationScheme> activations = {})
       : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order), activations_(activations) {
     specs_ = std::move(specs);
   }
   std::string_view name() const override { return name_; }
   std::optional<int> head_bits() const override { return head_bits_; }
-  std::optional<ActivationBits> activation_bits() const override { return activations_; }
+  std::optional<quant::ActivationScheme> activation_scheme() const override { return activations_; }
 
   bool holds(const TensorTable& tensors, std::string_view linear) const override {
     return tensors.has(cat(linear, ".qweight"));
@@ -88,7 +88,7 @@ class GptqReader final : public PackedReader {
   std::optional<GptqZeros> zeros_;
   std::optional<int> head_bits_;
   bool act_order_;
-  std::optional<ActivationBits> activations_;
+  std::optional<quant::ActivationScheme> activations_;
 };
 
 /// The grid that the shapes of qweight [words(K), N], qzeros [K/G, words(N)] and scales [K/G, N] leave.

@@ -20,11 +20,17 @@ void extremes(const float* x, std::int64_t count, float& low, float& high) {
   high = max_lanes(greatest);
 }
 
-/// clamp(rne(x * inverse) + zero_point, low, high) as bytes; `codes` may be written up to a whole vector.
-void round_codes(const float* x, std::int64_t count, float inverse, float zero_point, float low, float high,
+float most(float a, float b) {
+  return a > b ? a : b;
+}
+
+/// clamp(rne(x / scale) + zero_point, low, high) as bytes, a scale of 0 being that of a row of zeros; `codes`
+/// may be written up to a whole vector.
+void round_codes(const float* x, std::int64_t count, float scale, float zero_point, float low, float high,
                  unsigned char* codes) {
+  const Vec divisor = splat(scale > 0 ? scale : 1.0f);
   const auto code = [&](Vec v) {
-    return at_most(at_least(round_even(v * splat(inverse)) + splat(zero_point), splat(low)), splat(high));
+    return at_most(at_least(round_even(v / divisor) + splat(zero_point), splat(low)), splat(high));
   };
   for_vectors(
       count, [&](std::int64_t i) { store_i8(codes + i, code(load(x + i))); },
@@ -59,16 +65,15 @@ void store_row(const KvBlock& block, const KvHead& h, std::int64_t token, const 
       break;
     }
     case KvFormat::kInt8: {
-      float low = 0, high = 0;
-      extremes(key, d, low, high);
-      float largest = high > -low ? high : -low;
-      h.key_scales[token] = largest / 127.0f;
-      round_codes(key, d, largest > 0 ? 127.0f / largest : 0.0f, 0.0f, -127.0f, 127.0f, codes);
+      const auto row = [&](const float* x, float& scale) {
+        float low = 0, high = 0;
+        extremes(x, d, low, high);
+        scale = most((high > -low ? high : -low) / 127.0f, block.least_scale);
+        round_codes(x, d, scale, 0.0f, -127.0f, 127.0f, codes);
+      };
+      row(key, h.key_scales[token]);
       for (std::int64_t i = 0; i < d; ++i) keys[i * kKvTokenGroup + lane] = static_cast<std::byte>(codes[i]);
-      extremes(value, d, low, high);
-      largest = high > -low ? high : -low;
-      h.value_scales[token] = largest / 127.0f;
-      round_codes(value, d, largest > 0 ? 127.0f / largest : 0.0f, 0.0f, -127.0f, 127.0f, codes);
+      row(value, h.value_scales[token]);
       for (std::int64_t i = 0; i < s; ++i)
         values[i] = i < d ? static_cast<std::byte>(codes[i]) : std::byte{0};
       break;
@@ -77,13 +82,12 @@ void store_row(const KvBlock& block, const KvHead& h, std::int64_t token, const 
       const auto row = [&](const float* x, float& scale, std::uint8_t& zero_point) {
         float low = 0, high = 0;
         extremes(x, d, low, high);
-        const float range = high - low, inverse = range > 0 ? 15.0f / range : 0.0f;
-        scale = range / 15.0f;
+        scale = most((high - low) / 15.0f, block.least_scale);
         unsigned char z[kLanes];
         const float negative = -low;
-        round_codes(&negative, 1, inverse, 0.0f, 0.0f, 15.0f, z);
+        round_codes(&negative, 1, scale, 0.0f, 0.0f, 15.0f, z);
         zero_point = z[0];
-        round_codes(x, d, inverse, static_cast<float>(zero_point), 0.0f, 15.0f, codes);
+        round_codes(x, d, scale, static_cast<float>(zero_point), 0.0f, 15.0f, codes);
         for (std::int64_t i = d; i < s; ++i) codes[i] = zero_point;
       };
       row(key, h.key_scales[token], h.key_zeros[token]);

@@ -1,5 +1,8 @@
 #include "kernels/lowbit.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "kernels/lowbit/layout.h"
@@ -118,6 +121,35 @@ void prepare_lowbit(const LowbitFunctions& functions, const float* x, std::int64
                     const LowbitActivations& out, std::int64_t begin, std::int64_t end) {
   CRUMB_CHECK(begin >= 0 && begin <= end && end <= out.m && ldx >= out.k);
   functions.prepare(x, ldx, out, begin, end);
+}
+
+void prepare_lowbit_tokens(const TokenQuantFunctions& functions, const float* x, std::int64_t ldx, int bits,
+                           bool symmetric, const LowbitActivations& out, std::int64_t begin,
+                           std::int64_t end) {
+  CRUMB_CHECK(begin >= 0 && begin <= end && end <= out.m && ldx >= out.k && bits >= 2 && bits <= 8);
+  CRUMB_CHECK(out.mode == LowbitMode::kExact || quant::fits_int8(bits, symmetric));
+  const LowbitGeometry g = lowbit_geometry({1, out.k, out.group_size, 8, quant::Grid::kAsym});
+  const std::int64_t padding = g.steps * kStep - out.group_size;
+  for (std::int64_t m = begin; m < end; ++m) {
+    const quant::TokenGrid grid = token_grid(functions, x + m * ldx, out.k, bits, symmetric);
+    for (std::int64_t group = 0; group < g.groups; ++group) {
+      const float* const from = x + m * ldx + group * out.group_size;
+      const std::int64_t at = m * out.stride + activation_offset(g, group);
+      if (out.mode == LowbitMode::kExact) {
+        functions.values(from, out.group_size, grid, out.values + at);
+        std::fill_n(out.values + at + out.group_size, padding, 0.0f);
+        continue;
+      }
+      std::memset(out.codes + at + out.group_size, 0, static_cast<std::size_t>(padding));
+      const std::int64_t first = m * out.chunks + group * g.chunks;
+      for (std::int64_t c = 0; c < g.chunks; ++c) {
+        out.scales[first + c] = grid.scale;
+        out.sums[first + c] =
+            functions.codes(from + c * kChunk, std::min(kChunk, out.group_size - c * kChunk), grid,
+                            out.codes + at + c * kChunk);
+      }
+    }
+  }
 }
 
 void lowbit_multiply(const LowbitFunctions& functions, const LowbitMatrix& w, const LowbitActivations& x,
