@@ -231,12 +231,11 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
   }
   report.shards = writer.finish();
   report.tensor_bytes = writer.total();
-  const nlohmann::ordered_json quantization =
-      gptq_quantization_config({.spec = options.spec,
-                                .head_bits = options.head_bits,
-                                .activations = options.activations,
-                                .weight_bits = options.weight_bits,
-                                .others = {}});
+  const nlohmann::ordered_json quantization = gptq_quantization_config({.spec = options.spec,
+                                                                        .head_bits = options.head_bits,
+                                                                        .activations = options.activations,
+                                                                        .weight_bits = options.weight_bits,
+                                                                        .others = {}});
   io::write_text_atomically(
       folder / "config.json",
       set_json_member(source.config_json(), "quantization_config", member_text(quantization)));

@@ -14,7 +14,9 @@ using quant::WordLayout;
 
 namespace {
 
-std::string linear_key(model::LinearRole role, std::string_view part) { return cat(model::hf_name(role), ".", part); }
+std::string linear_key(model::LinearRole role, std::string_view part) {
+  return cat(model::hf_name(role), ".", part);
+}
 
 }  // namespace
 
@@ -22,36 +24,54 @@ void save_block_state(const std::filesystem::path& file, const PackedBlock& bloc
   std::vector<io::TensorToWrite> tensors;
   for (const model::LinearRole role : model::kLinearRoles) {
     const quant::QuantizedLinear& linear = block.linears[static_cast<std::size_t>(role)];
-    const std::int64_t groups = linear.spec.groups(linear.k), words = quant::packed_words(linear.k, linear.spec.bits, WordLayout::kDense);
+    const std::int64_t groups = linear.spec.groups(linear.k),
+                       words = quant::packed_words(linear.k, linear.spec.bits, WordLayout::kDense);
     tensors.push_back({linear_key(role, "words"), DType::kI32, {linear.n, words}, [&linear, words] {
                          std::vector<std::uint32_t> packed(static_cast<std::size_t>(linear.n * words));
-                         quant::pack_rows(linear.codes.data(), linear.n, linear.k, linear.spec.bits, packed.data());
+                         quant::pack_rows(linear.codes.data(), linear.n, linear.k, linear.spec.bits,
+                                          packed.data());
                          return io::bytes_of(std::span<const std::uint32_t>(packed));
                        }});
-    tensors.push_back({linear_key(role, "zero_points"), DType::kU8, {linear.n, groups}, [&linear] { return io::bytes_of(std::span<const std::uint8_t>(linear.zero_points)); }});
-    tensors.push_back({linear_key(role, "scales"), DType::kF32, {linear.n, groups}, [&linear] { return io::bytes_of(std::span<const float>(linear.scales)); }});
+    tensors.push_back({linear_key(role, "zero_points"), DType::kU8, {linear.n, groups}, [&linear] {
+                         return io::bytes_of(std::span<const std::uint8_t>(linear.zero_points));
+                       }});
+    tensors.push_back({linear_key(role, "scales"), DType::kF32, {linear.n, groups}, [&linear] {
+                         return io::bytes_of(std::span<const float>(linear.scales));
+                       }});
   }
   for (const auto& [name, values] : block.floats) {
-    tensors.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}, [&values = values] { return io::bytes_of(std::span<const float>(values)); }});
+    tensors.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}, [&values = values] {
+                         return io::bytes_of(std::span<const float>(values));
+                       }});
   }
   io::write_safetensors_atomically(file, std::move(tensors), {{"format", "crumb block state 1"}});
 }
 
-PackedBlock load_block_state(const std::filesystem::path& file, const model::ModelConfig& config, const quant::AffineSpec& spec) {
+PackedBlock load_block_state(const std::filesystem::path& file, const model::ModelConfig& config,
+                             const quant::AffineSpec& spec) {
   const io::SafetensorsFile in(file);
   PackedBlock block;
   for (const model::LinearRole role : model::kLinearRoles) {
     const model::LinearShape shape = model::linear_shape(config, role);
-    const std::int64_t groups = spec.groups(shape.k), words = quant::packed_words(shape.k, spec.bits, WordLayout::kDense);
+    const std::int64_t groups = spec.groups(shape.k),
+                       words = quant::packed_words(shape.k, spec.bits, WordLayout::kDense);
     quant::QuantizedLinear& linear = block.linears[static_cast<std::size_t>(role)];
-    linear = {shape.n, shape.k, spec, {}, in.read_f32(linear_key(role, "scales")), in.read_u8(linear_key(role, "zero_points"))};
+    linear = {shape.n,
+              shape.k,
+              spec,
+              {},
+              in.read_f32(linear_key(role, "scales")),
+              in.read_u8(linear_key(role, "zero_points"))};
     const std::vector<std::int32_t> packed = in.read_i32(linear_key(role, "words"));
-    if (static_cast<std::int64_t>(packed.size()) != shape.n * words || static_cast<std::int64_t>(linear.scales.size()) != shape.n * groups) {
-      fail(ErrorKind::kCorrupt, "pipeline.block_state", file.string(), ": ", model::hf_name(role), " has another size than ",
-           shape_string(std::vector<std::int64_t>{shape.n, shape.k}), " at ", quant::scheme_name(spec), "; give --restart to begin again");
+    if (static_cast<std::int64_t>(packed.size()) != shape.n * words ||
+        static_cast<std::int64_t>(linear.scales.size()) != shape.n * groups) {
+      fail(ErrorKind::kCorrupt, "pipeline.block_state", file.string(), ": ", model::hf_name(role),
+           " has another size than ", shape_string(std::vector<std::int64_t>{shape.n, shape.k}), " at ",
+           quant::scheme_name(spec), "; give --restart to begin again");
     }
     linear.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
-    quant::unpack_rows(reinterpret_cast<const std::uint32_t*>(packed.data()), shape.n, shape.k, spec.bits, linear.codes.data());
+    quant::unpack_rows(reinterpret_cast<const std::uint32_t*>(packed.data()), shape.n, shape.k, spec.bits,
+                       linear.codes.data());
     quant::check_quantized_linear(linear, file.string());
   }
   nn::DecoderBlock names(config);
@@ -63,11 +83,13 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
   return block;
 }
 
-PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* codes, const recipe::Recipe& recipe) {
+PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* codes,
+                         const recipe::Recipe& recipe) {
   PackedBlock state;
   const auto keep = [&](const std::string& name, const at::Tensor& tensor) {
     const at::Tensor values = tensor.detach().to(at::kCPU).contiguous();
-    state.floats[name].assign(values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel());
+    state.floats[name].assign(values.const_data_ptr<float>(),
+                              values.const_data_ptr<float>() + values.numel());
   };
   for (const model::LinearRole role : model::kLinearRoles) {
     const auto i = static_cast<std::size_t>(role);
@@ -78,22 +100,26 @@ PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* co
   }
   for (auto& [name, norm] : block.norms()) keep(name, *norm);
   if (block.input_norm_bias.defined()) keep("input_layernorm.bias", block.input_norm_bias);
-  if (block.post_attention_norm_bias.defined()) keep("post_attention_layernorm.bias", block.post_attention_norm_bias);
+  if (block.post_attention_norm_bias.defined())
+    keep("post_attention_layernorm.bias", block.post_attention_norm_bias);
   return state;
 }
 
 void check_block_state(const PackedBlock& state, const formats::Checkpoint& checkpoint, std::int64_t index) {
   for (const auto& [name, values] : state.floats) {
     if (checkpoint.has(model::block_prefix(index) + name)) continue;
-    fail(ErrorKind::kUnsupported, "pipeline.block_state", model::block_prefix(index), name, ": a transformation made it, and ",
-         checkpoint.config().family, " checkpoints have no such tensor; switch shifts off");
+    fail(ErrorKind::kUnsupported, "pipeline.block_state", model::block_prefix(index), name,
+         ": a transformation made it, and ", checkpoint.config().family,
+         " checkpoints have no such tensor; switch shifts off");
   }
 }
 
-void apply_block_state(nn::DecoderBlock& block, const PackedBlock& state, const at::Device& device, bool packed) {
+void apply_block_state(nn::DecoderBlock& block, const PackedBlock& state, const at::Device& device,
+                       bool packed) {
   for (const model::LinearRole role : model::kLinearRoles) {
     const quant::QuantizedLinear& quantized = state.linears[static_cast<std::size_t>(role)];
-    packed ? block.linear(role).set_packed(quantized, device) : block.linear(role).set_dequantized(quantized, device);
+    packed ? block.linear(role).set_packed(quantized, device)
+           : block.linear(role).set_dequantized(quantized, device);
     if (const auto bias = state.floats.find(linear_key(role, "bias")); bias != state.floats.end())
       block.linear(role).bias = tensor_from(bias->second, {quantized.n}).to(device);
   }

@@ -36,7 +36,9 @@ data::Selection selection_of(recipe::Selection selection) {
 
 std::int64_t e2e_windows(const recipe::Recipe& r) {
   const recipe::E2eQp& how = r.e2e_qp;
-  return r.has(recipe::Stage::kE2eQp) ? std::min(how.samples, how.resolved_steps() * how.batch * how.accumulation) : 0;
+  return r.has(recipe::Stage::kE2eQp)
+             ? std::min(how.samples, how.resolved_steps() * how.batch * how.accumulation)
+             : 0;
 }
 
 // Rows [begin, begin + count) cut to `columns`; throws when there are fewer.
@@ -72,8 +74,7 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
                            "calibration.validation_samples", spec.file + ":" + validation);
   }
   if (e2e_windows(r) > 0)
-    data.e2e =
-        take(read("e2e"), 0, e2e_windows(r), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
+    data.e2e = take(read("e2e"), 0, e2e_windows(r), r.e2e_qp.tokens, "e2e_qp.samples", spec.file + ":e2e");
   return data;
 }
 

@@ -6,17 +6,20 @@
 
 namespace crumb::pipeline {
 
-calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::TokenWindows& windows, const calib::StoreOptions& options) {
+calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::TokenWindows& windows,
+                                     const calib::StoreOptions& options) {
   const at::NoGradGuard no_grad;
-  calib::ActivationStore store(windows.rows, std::max<std::int64_t>(windows.columns, 1), embedding.size(1), options);
+  calib::ActivationStore store(windows.rows, std::max<std::int64_t>(windows.columns, 1), embedding.size(1),
+                               options);
   for (std::int64_t row = 0; row < windows.rows; ++row) {
-    store.write(row, nn::embed(embedding, nn::ids_tensor(windows.row(row), 1, windows.columns, embedding.device())));
+    store.write(
+        row, nn::embed(embedding, nn::ids_tensor(windows.row(row), 1, windows.columns, embedding.device())));
   }
   return store;
 }
 
-void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope, const nn::Compute& compute,
-             const at::Device& device) {
+void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch,
+             const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
   const at::NoGradGuard no_grad;
   for (std::int64_t begin = 0; begin < store.windows(); begin += batch) {
     throw_if_interrupted("pipeline.streams");
@@ -25,8 +28,10 @@ void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::
   }
 }
 
-calib::ActivationStore output_stream(const calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope,
-                                     const nn::Compute& compute, const at::Device& device, const calib::StoreOptions& options) {
+calib::ActivationStore output_stream(const calib::ActivationStore& store, const nn::DecoderBlock& block,
+                                     std::int64_t batch, const nn::RopeTable& rope,
+                                     const nn::Compute& compute, const at::Device& device,
+                                     const calib::StoreOptions& options) {
   const at::NoGradGuard no_grad;
   calib::ActivationStore out(store.windows(), store.tokens(), store.hidden_size(), options);
   for (std::int64_t begin = 0; begin < store.windows(); begin += batch) {
@@ -37,11 +42,13 @@ calib::ActivationStore output_stream(const calib::ActivationStore& store, const 
   return out;
 }
 
-TokenStatistics compare_streams(const calib::ActivationStore& quantized, const calib::ActivationStore& full_precision, std::int64_t batch) {
+TokenStatistics compare_streams(const calib::ActivationStore& quantized,
+                                const calib::ActivationStore& full_precision, std::int64_t batch) {
   std::vector<double> target, error;
   for (std::int64_t begin = 0; begin < quantized.windows(); begin += batch) {
     const std::int64_t count = std::min(batch, quantized.windows() - begin);
-    const nn::TokenEnergies energies = nn::token_energies(quantized.read(begin, count), full_precision.read(begin, count));
+    const nn::TokenEnergies energies =
+        nn::token_energies(quantized.read(begin, count), full_precision.read(begin, count));
     target.insert(target.end(), energies.target.begin(), energies.target.end());
     error.insert(error.end(), energies.error.begin(), energies.error.end());
   }

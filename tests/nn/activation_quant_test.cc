@@ -45,6 +45,9 @@ TEST(OmniQuantActivations, OffGivesTheTensorItself) {
   EXPECT_FALSE(ActivationQuants{}.any());
   EXPECT_TRUE(ActivationQuants::dynamic(16, 8, false, true).any());
   EXPECT_FALSE(ActivationQuants::dynamic(16, 8, false, true).query.on());
+  EXPECT_FALSE(ActivationQuants::dynamic(8, 16, false, true).query.on())
+      << "its product would be one of floats";
+  EXPECT_EQ(ActivationQuants::dynamic(6, 8, false, true).query.bits, 6);
 }
 
 // The same function with ATen's own gradients, in f64.
