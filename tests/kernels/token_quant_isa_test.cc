@@ -42,7 +42,9 @@ TEST_P(TokenQuant, HasTheBitsOfTheScalarTruth) {
           const quant::TokenGrid wanted = quant::token_grid(x.span(), bits, symmetric),
                                  grid = token_grid(functions, x.data(), count, bits, symmetric);
           ASSERT_EQ(std::memcmp(&grid.scale, &wanted.scale, 4), 0) << grid.scale << " " << wanted.scale;
-          if (std::isfinite(wanted.scale)) ASSERT_EQ(grid.zero_point, wanted.zero_point);
+          if (std::isfinite(wanted.scale)) {
+            ASSERT_EQ(grid.zero_point, wanted.zero_point);
+          }
           ASSERT_EQ(grid.top, wanted.top);
           Floats values(count), truth(count);
           functions.values(x.data(), count, grid, values.data());
