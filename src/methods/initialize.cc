@@ -69,6 +69,7 @@ void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const r
     if (how.method == recipe::InitMethod::kMinMax) {
       quant::init_minmax(weights, linear.n, linear.k, spec, s, z);
     } else {
+      CRUMB_CHECK(how.method != recipe::InitMethod::kAbsMax);  // which chooses codes at once
       const bool weighted = how.method == recipe::InitMethod::kClipSearchActivation;
       CRUMB_CHECK(!weighted || energies != nullptr);
       quant::init_clip_search(

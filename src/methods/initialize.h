@@ -20,7 +20,7 @@ InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib:
                                      std::int64_t batch, const nn::RopeTable& rope,
                                      const nn::Compute& compute, const at::Device& device);
 
-/// Turns the seven float linears into fake-quant ones. `energies` is used by kClipSearchActivation only and
+/// Turns the seven float linears into fake-quant ones (not by kAbsMax: CRUMB_CHECK). `energies` is used by kClipSearchActivation only and
 /// may be null otherwise.
 void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Rounding& how,
                  const InputEnergies* energies);

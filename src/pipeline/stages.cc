@@ -11,6 +11,7 @@
 #include "pipeline/e2e_checkpoint.h"
 #include "pipeline/load_model.h"
 #include "pipeline/report.h"
+#include "pipeline/stages/block_stages.h"
 
 namespace crumb::pipeline {
 
@@ -65,8 +66,14 @@ nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     throw_if_interrupted("pipeline.quantize");
     nn::DecoderBlock block = load_float_block(*c.checkpoint, i, c.device);
-    methods::start_block(block, c.recipe.weights.spec(), {recipe::InitMethod::kMinMax, 1, 1}, nullptr);
-    apply_block_state(block, finish_block(block, nullptr, c.recipe), c.device, /*packed=*/true);
+    std::optional<methods::LinearCodes> codes;
+    if (c.recipe.rounding.method == recipe::InitMethod::kAbsMax) {
+      codes = round_by_absmax(block, c.recipe.weights.spec());
+    } else {
+      methods::start_block(block, c.recipe.weights.spec(), {recipe::InitMethod::kMinMax, 1, 1}, nullptr);
+    }
+    apply_block_state(block, finish_block(block, codes ? &*codes : nullptr, c.recipe), c.device,
+                      /*packed=*/true);
     block.activations = activation_quants(c.recipe.activations);
     lm.blocks.push_back(std::move(block));
   }

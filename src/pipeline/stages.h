@@ -26,7 +26,7 @@ std::string final_stage(const recipe::Recipe& recipe);
 
 /// The full-precision model.
 nn::CausalLm full_precision(const QuantizeContext& context);
-/// Every linear by min-max, nothing trained or transformed, with the recipe's activation quantizers: the
+/// Every linear by min-max (or absmax, where the recipe rounds so), nothing trained or transformed, with the recipe's activation quantizers: the
 /// baseline of every table.
 nn::CausalLm rounded_to_nearest(const QuantizeContext& context);
 /// The result of the block stages, packed.

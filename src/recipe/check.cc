@@ -129,6 +129,13 @@ class Checker {
   }
 
   void parameters() const {
+    if (r_.has(Stage::kRounding) && r_.rounding.method == InitMethod::kAbsMax &&
+        r_.weights.grid != quant::Grid::kSignedSym) {
+      reject(
+          "rounding.method absmax has symmetric ranges, and weights.grid is asym; set it to signed-sym, or "
+          "the "
+          "method to minmax");
+    }
     if (r_.has(Stage::kOmniQuant) && !r_.omniquant.lwc && !r_.omniquant.let)
       reject("omniquant.lwc and omniquant.let are both false: nothing would be trained; switch one on");
     if (r_.has(Stage::kGptq) && r_.gptq.act_order && !r_.gptq.static_groups) {

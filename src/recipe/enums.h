@@ -39,6 +39,7 @@ template <>
 struct EnumWords<InitMethod> {
   static constexpr std::array kAll = {
       std::pair{InitMethod::kMinMax, std::string_view("minmax")},
+      std::pair{InitMethod::kAbsMax, std::string_view("absmax")},
       std::pair{InitMethod::kClipSearch, std::string_view("clip_search")},
       std::pair{InitMethod::kClipSearchActivation, std::string_view("clip_search_activation")}};
 };

@@ -26,7 +26,7 @@ enum class Stage {
   kBlockAp,      // trains weights, scales and zero points of each block
   kE2eQp         // trains the scales of the whole model
 };
-enum class InitMethod { kMinMax, kClipSearch, kClipSearchActivation };
+enum class InitMethod { kMinMax, kAbsMax, kClipSearch, kClipSearchActivation };
 enum class RangeRule { kMinMax, kErrorSearch, kClipSearch };  // as methods::gptq::RangeRule
 enum class Use { kAuto, kOn, kOff };
 enum class Selection { kRandomDocuments, kSequential, kShuffledChunks };  // as data::Selection
@@ -59,10 +59,10 @@ struct Weights {
 /// What the model does with its activations when it runs: dynamic quantizers, a scale for each token (and
 /// head). Recorded in the output, so that `crumb eval` simulates them.
 struct Activations {
-  int bits = 16;            // of the inputs of all block linears; 2 to 8, 16: off
-  int kv_bits = 16;         // of keys and values as cached; then queries have `bits`. 16: off
-  bool symmetric = false;   // no zero point
-  bool allow_plain = false; // also where no stage prepares the model for it
+  int bits = 16;             // of the inputs of all block linears; 2 to 8, 16: off
+  int kv_bits = 16;          // of keys and values as cached; then queries have `bits`. 16: off
+  bool symmetric = false;    // no zero point
+  bool allow_plain = false;  // also where no stage prepares the model for it
 
   bool on() const { return bits < 16 || kv_bits < 16; }
 };
@@ -243,7 +243,7 @@ std::vector<std::string> built_in_names();
 std::string_view built_in_text(std::string_view name);
 
 std::string_view to_string(Stage value) noexcept;                  // "smoothquant", ... "e2e_qp"
-std::string_view to_string(InitMethod value) noexcept;             // "minmax", "clip_search", "clip_search_activation"
+std::string_view to_string(InitMethod value) noexcept;             // "minmax", "absmax", "clip_search", "clip_search_activation"
 std::string_view to_string(Selection value) noexcept;              // "random_documents", "sequential", "shuffled_chunks"
 std::string_view to_string(StoreDtype value) noexcept;             // "f32", "bf16"
 std::string_view to_string(Precision value) noexcept;              // "auto", "f32", "bf16"

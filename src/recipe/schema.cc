@@ -170,9 +170,10 @@ std::vector<Field> make_fields() {
   f.push_back(number("omniquant.seed", &R::omniquant, &OmniQuant::seed, 0, kExactIntegers,
                      "of the order of windows"));
 
-  f.push_back(choice("rounding.method", &R::rounding, &Rounding::method,
-                     "ranges of groups: min-max, or the clipping ratio of least squared error, plain or "
-                     "weighted by activation energy"));
+  f.push_back(
+      choice("rounding.method", &R::rounding, &Rounding::method,
+             "ranges of groups: min-max, the largest weight on both sides (signed-sym), or the clipping "
+             "ratio of least squared error, plain or weighted by activation energy"));
   f.push_back(number("rounding.min_ratio", &R::rounding, &Rounding::min_ratio, 0.01, 1,
                      "smallest clipping ratio that a search tries"));
   f.push_back(number("rounding.steps", &R::rounding, &Rounding::steps, 2, 1000,

@@ -5,6 +5,7 @@
 
 #include "eval/perplexity.h"
 #include "formats/checkpoint.h"
+#include "methods/smoothquant/smoothquant.h"
 #include "pipeline/load_model.h"
 #include "pipeline/quantize_model.h"
 #include "pipeline/run_data.h"
@@ -221,6 +222,26 @@ TEST(MethodStages, RecordActivationBitsThatEvaluationThenUses) {
   const ordered_json trained = quantize_model(request);
   EXPECT_EQ(stage(trained, "e2e_qp")["ppl"].get<double>(), measured(run, "trained"));
   EXPECT_LT(trained["blocks"][0]["epoch_train_loss"][1], trained["blocks"][0]["epoch_train_loss"][0]);
+}
+
+// Eight symmetric bits a row lose next to nothing; the rows are SmoothQuant's own.
+TEST(MethodStages, RoundByTheLargestWeight) {
+  const TinyRun run;
+  QuantizeRequest request = small(run, {Stage::kRounding});
+  request.recipe.weights = {8, -1, quant::Grid::kSignedSym};
+  request.recipe.rounding.method = recipe::InitMethod::kAbsMax;
+  const ordered_json report = quantize_model(request);
+  EXPECT_NEAR(std::log(measured(run, "out") / measured(run, "model")), 0, 0.01);
+  EXPECT_EQ(stage(report, "rtn")["ppl"], stage(report, "start")["ppl"]);
+  const auto before = formats::Checkpoint::open(run.path("model")),
+             after = formats::Checkpoint::open(run.path("out"));
+  const std::string name = "model.layers.1.mlp.down_proj";
+  const quant::QuantizedLinear found = *after->read_packed(name),
+                               wanted = methods::smoothquant::quantize_weight(
+                                   tensor_from(before->read_f32(name + ".weight"), {64, 128}), true);
+  EXPECT_EQ(found.codes, wanted.codes);
+  EXPECT_EQ(found.scales, wanted.scales);
+  EXPECT_EQ(found.zero_points, wanted.zero_points);
 }
 
 TEST(MethodStages, StoreSixBitsInEight) {

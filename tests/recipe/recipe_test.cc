@@ -269,6 +269,9 @@ TEST(RecipeStages, HaveParametersThatAgree) {
   EXPECT_THAT(message("gptq-w2g64", {"gptq.static_groups=false"}),
               AllOf(HasSubstr("gptq.act_order"), HasSubstr("gptq.static_groups")));
   EXPECT_EQ(message("gptq-w2g64", {"gptq.static_groups=false", "gptq.act_order=false"}), "");
+  EXPECT_THAT(message("rtn-w2g64", {"rounding.method=absmax"}),
+              AllOf(HasSubstr("rounding.method absmax"), HasSubstr("weights.grid")));
+  EXPECT_EQ(message("rtn-w2g64", {"rounding.method=absmax", "weights.grid=signed-sym"}), "");
   EXPECT_THAT(message("awq-w2g64", {"awq.clip_max_shrink=0.02"}), HasSubstr("awq.clip_max_shrink"));
 }
 

@@ -12,8 +12,11 @@ void run_smoothquant(BlockJob& job);
 void run_awq(BlockJob& job);
 /// Trained transformation and clipping; codes.
 void run_omniquant(BlockJob& job);
-/// To nearest: fake-quant linears, from which Block-AP goes on with the very numbers.
+/// To nearest: fake-quant linears, from which Block-AP goes on with the very numbers; codes where ranges are
+/// symmetric (absmax).
 void run_rounding(BlockJob& job);
+/// Codes of float linears by their groups' largest |w|; spec.grid is kSignedSym.
+methods::LinearCodes round_by_absmax(const nn::DecoderBlock& block, const quant::AffineSpec& spec);
 /// Column by column; sequential: each group of linears with inputs made by the quantized ones before it.
 void run_gptq(BlockJob& job);
 /// Trained rounding; codes.
