@@ -41,7 +41,7 @@ TEST(ActivationBitsRecord, OfUnknownBitsIsRefused) {
   }
   ordered_json json = config(std::nullopt);
   json["meta"]["activations"] = 4;
-  test::expect_error(ErrorKind::kCorrupt, {"meta.activations"},
+  test::expect_error(ErrorKind::kCorrupt, {"config.json", "activations is 4"},
                      [&] { parse_gptq_config(json, "config.json"); });
 }
 

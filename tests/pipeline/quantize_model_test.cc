@@ -56,7 +56,10 @@ TEST(QuantizeModel, ReportsEveryStageAndTheWrittenFilesPerplexity) {
   }
   EXPECT_DOUBLE_EQ(stage(report, "block_ap")["seconds"].get<double>(), seconds);
   EXPECT_EQ(report["e2e_qp"]["losses"].size(), 4u);
-  EXPECT_GE(report["total"]["peak_rss_bytes"], stage(report, "e2e_qp")["peak_rss_bytes"]);
+  // The kernel counts pages in batches for each processor: two readings of one peak may differ by some.
+  constexpr std::int64_t kBatch = 1 << 20;
+  EXPECT_GE(report["total"]["peak_rss_bytes"].get<std::int64_t>() + kBatch,
+            stage(report, "e2e_qp")["peak_rss_bytes"].get<std::int64_t>());
   EXPECT_FALSE(std::filesystem::exists(run.path("out.run")));
   EXPECT_EQ(test::names_in(run.folder()),
             (std::vector<std::string>{"model", "out", "text.txt", "tokens.safetensors"}));
