@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Every method's built-in recipes on SmolLM2-135M with the same calibration rows and windows: perplexities, seconds and peak memory.
+#
+#   bench/baselines.sh [RECIPE...]      default: all but the defaults' variants; minutes each on two cores. A row that is there is kept.
+#
+# Weight-activation rows with other widths are written RECIPE:NAME:SET[,SET...], for example
+#   omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8
+# Needs build/release/crumb, demo/model (scripts/demo_data.sh) and the golden files (CRUMB_GOLDEN_DIR, else ../shared/golden/efficientqat).
+# Results: build/baselines/*.json and the table on standard output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+golden="${CRUMB_GOLDEN_DIR:-../shared/golden/efficientqat}"
+out=build/baselines
+mkdir -p "$out"
+python3 bench/parity_tokens.py "$golden" "$out/tokens.safetensors"
+if [ $# -eq 0 ]; then
+  set --
+  for bits in 4 3 2; do
+    for method in rtn gptq awq signround omniquant efficientqat; do set -- "$@" "$method-w${bits}g64"; done
+  done
+  set -- "$@" smoothquant-w8a8 omniquant-w6a6 omniquant-w4a4 omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8 \
+    omniquant-w4a4:omniquant-w4kv4:activations.bits=16,activations.kv_bits=4 omniquant-w4a4:omniquant-w4kv8:activations.bits=16,activations.kv_bits=8 \
+    rtn-w4g64:rtn-w4a4:weights.group_size=-1,activations.bits=4,activations.kv_bits=4,activations.allow_plain=true \
+    rtn-w4g64:rtn-w6a6:weights.bits=6,weights.group_size=-1,activations.bits=6,activations.kv_bits=6,activations.allow_plain=true
+fi
+for row in "$@"; do
+  recipe="$row" name="$row" fields=""
+  if [[ "$row" == *:* ]]; then IFS=: read -r recipe name fields <<<"$row"; fi
+  [ -s "$out/$name.json" ] && continue
+  sets=()
+  if [ -n "$fields" ]; then IFS=, read -r -a list <<<"$fields"; for field in "${list[@]}"; do sets+=(--set "$field"); done; fi
+  rm -rf "$out/$name"
+  echo "$name" >&2
+  build/release/crumb quantize demo/model/SmolLM2-135M-Instruct.Q4_1.gguf -o "$out/$name" --recipe "$recipe" "${sets[@]}" --calib "$out/tokens.safetensors" \
+    --eval "$golden/smollm2_eval_tokens.safetensors:wikitext2_test" --eval-context 1024 --json >"$out/$name.part" 2>"$out/$name.log"
+  mv "$out/$name.part" "$out/$name.json"
+  rm -rf "$out/$name"
+done
+python3 - "$out" <<'TABLE'
+import glob, json, os, sys
+print("| recipe | rounded without training | result | seconds of the blocks | of E2E-QP | peak memory |\n|---|---|---|---|---|---|")
+for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
+    with open(path) as file:
+        r = json.load(file)
+    stages = {s["stage"]: s for s in r["stages"]}
+    cost, e2e = r.get("block_stages", {}), r.get("e2e_qp", {})
+    last = r["stages"][-1]
+    print(f"| {os.path.basename(path)[:-5]} | {stages['rtn']['ppl']:,.2f} | {last['ppl']:,.2f} | {cost.get('seconds', 0):.0f} | "
+          f"{e2e.get('seconds', 0):.0f} | {r['total']['peak_rss_bytes'] / 1e9:.2f} GB |")
+TABLE
