@@ -9,10 +9,5 @@
 # The first run puts the wheel under .deps/clients/llamacpp (0.2 GB) and the models under build/bench-models (1b: 5 GB, 3b: 12 GB for all of them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=.deps/clients/llamacpp
-scripts/clients.sh llamacpp
-if [ ! -x build/no-torch/crumb ]; then
-  cmake --preset no-torch >/dev/null
-  cmake --build --preset no-torch --target crumb >&2
-fi
-exec "$venv/bin/python" bench/against_llamacpp.py "$@"
+source bench/llamacpp_env.sh
+exec "$python" bench/against_llamacpp.py "$@"

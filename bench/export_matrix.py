@@ -130,14 +130,14 @@ def main():
         slug = label.replace(" ", "-")
         reference = logits_of(args, directory, evaluation, os.path.join(args.work, slug + ".logits.safetensors"))
         floats = None
-        for format_name in ["hf"] + [f for f in args.formats.split(",") if f != "hf"]:
+        wanted = args.formats.split(",")
+        floats_first = ["hf"] if {"hf", "gguf"} & set(wanted) else []  # which llama.cpp's weights are held against
+        for format_name in floats_first + [f for f in wanted if f != "hf"]:
             out = os.path.join(args.work, f"{slug}.{format_name}" + (".gguf" if format_name == "gguf" else ""))
             if os.path.isdir(out):
                 shutil.rmtree(out)
             elif os.path.exists(out):
                 os.remove(out)
-            if trained and format_name == "hf" and "hf" not in args.formats.split(",") and "gguf" not in args.formats.split(","):
-                continue
             # A head of Q8_0 would show in the logits; the linears are what is compared.
             more = ["--head-type", "F16"] if format_name == "gguf" else []
             exported = run([args.crumb, "export", directory, "--to", format_name, "-o", out, *more])
@@ -146,7 +146,7 @@ def main():
                 continue
             if format_name == "hf":
                 floats = out
-            if format_name not in args.formats.split(","):
+            if format_name not in wanted:
                 continue
             against = reference
             # llama.cpp and mlx-lm have no window for this family: the same up to it, and a GGUF file's context ends there.

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -92,6 +93,13 @@ bool ActivationStore::mapped() const {
 
 at::Tensor ActivationStore::read(std::int64_t begin, std::int64_t count) const {
   return impl_->data.narrow(0, begin, count).to(at::kFloat);
+}
+
+at::Tensor ActivationStore::read_windows(std::span<const std::int64_t> windows) const {
+  if (windows.size() == 1) return read(windows[0], 1);
+  std::vector<at::Tensor> parts;
+  for (const std::int64_t window : windows) parts.push_back(read(window, 1));
+  return at::cat(parts);
 }
 
 void ActivationStore::write(std::int64_t begin, const at::Tensor& x) {

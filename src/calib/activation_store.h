@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 
 #include "nn/torch.h"
 
@@ -39,6 +40,8 @@ class ActivationStore {
   /// Windows [begin, begin + count) as f32 [count, tokens, hidden_size] on the CPU. The tensor may share the
   /// store's memory (f32 in memory): it is valid until the next write() to these windows.
   at::Tensor read(std::int64_t begin, std::int64_t count) const;
+  /// These windows, in this order, as read() gives several in a row.
+  at::Tensor read_windows(std::span<const std::int64_t> windows) const;
   /// x [count, tokens, hidden_size] f32, any device.
   void write(std::int64_t begin, const at::Tensor& x);
 

@@ -51,9 +51,7 @@ std::function<void(std::int64_t, std::int64_t)> progress_of(const std::string& w
 std::map<std::string, std::string> tokenizer_texts(const formats::Checkpoint& source) {
   if (source.kind() != formats::CheckpointKind::kGguf) return {};
   try {
-    const auto tokenizer = data::Tokenizer::open(source.path());
-    return {{"tokenizer.json", tokenizer->to_tokenizer_json()},
-            {"tokenizer_config.json", tokenizer->to_tokenizer_config_json()}};
+    return data::tokenizer_files(*data::Tokenizer::open(source.path()));
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kNotFound) throw;
     log::warn("[cli.export] ", source.path().string(), ": holds no tokenizer; the copy will have none");

@@ -37,11 +37,26 @@ void ModelLoader::add_options(CLI::App& command) {
   add_accuracy_options(command, flags);
 }
 
+#ifdef CRUMB_WITH_TORCH
+namespace {
+
+/// "4 bits, keys and values 4 bits" of a checkpoint that records such; empty for any other.
+std::string activation_words(const formats::Checkpoint& checkpoint) {
+  const auto bits = checkpoint.activation_scheme();
+  if (!bits) return {};
+  std::string text;
+  if (bits->bits < 16) text = cat(bits->bits, " bits");
+  if (bits->kv_bits < 16) text += cat(text.empty() ? "" : ", ", "keys and values ", bits->kv_bits, " bits");
+  return text;
+}
+
+}  // namespace
+#endif
+
 OpenedModel ModelLoader::open(const std::string& path) const {
 #ifdef CRUMB_WITH_TORCH
-  const bool chosen = engine == "torch" || device == "cuda";
-  bool in_torch = chosen;
-  if (engine == "auto" && !chosen) {
+  bool in_torch = engine == "torch" || device == "cuda";
+  if (engine == "auto" && !in_torch) {
     const auto checkpoint = formats::Checkpoint::open(path);
     const std::string activations = activation_words(*checkpoint);
     in_torch = !activations.empty() || checkpoint->kind() != formats::CheckpointKind::kPacked;

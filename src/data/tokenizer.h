@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,5 +43,11 @@ class Tokenizer {
   virtual std::string to_tokenizer_json() const = 0;
   virtual std::string to_tokenizer_config_json() const = 0;
 };
+
+/// Both by the names of their files.
+inline std::map<std::string, std::string> tokenizer_files(const Tokenizer& tokenizer) {
+  return {{"tokenizer.json", tokenizer.to_tokenizer_json()},
+          {"tokenizer_config.json", tokenizer.to_tokenizer_config_json()}};
+}
 
 }  // namespace crumb::data

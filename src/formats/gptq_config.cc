@@ -35,7 +35,7 @@ quant::ActivationScheme activations_of(const ordered_json& json, std::string_vie
   quant::ActivationScheme scheme;
   for (const auto& [key, bits] : {std::pair{"bits", &scheme.bits}, std::pair{"kv_bits", &scheme.kv_bits}}) {
     const std::int64_t value = fields.integer(key);
-    if ((value < 2 || value > 8) && value != 16) {
+    if (!quant::is_activation_bits(value)) {
       fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.", key, " is ", value,
            "; known are 2 to 8, and 16 for no rounding");
     }

@@ -1,10 +1,12 @@
 #include "formats/grid_exports.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/half.h"
 #include "base/rng.h"
+#include "formats/block_codes.h"
 #include "formats/exporter.h"
 #include "formats/synthetic.h"
 
@@ -86,10 +88,15 @@ bool keeps_codes(const LinearFit& fit) {
 
 std::vector<std::string> lossless_exports(const quant::AffineSpec& spec) {
   const GridCheckpoint checkpoint(spec);
+  std::map<std::string, quant::QuantizedLinear> linears;
+  for (const std::string& linear : block_linears(checkpoint.config()))
+    linears[linear] = *checkpoint.read_packed(linear);
   std::vector<std::string> names;
   for (const Exporter* exporter : exporters()) {
     try {
-      const std::vector<LinearFit> fits = exporter->fits(checkpoint);
+      const std::unique_ptr<FitJudge> judge = exporter->judge(checkpoint);
+      for (const auto& [name, codes] : linears) judge->add(name, &codes);
+      const std::vector<LinearFit> fits = judge->finish();
       if (!fits.empty() && std::all_of(fits.begin(), fits.end(), keeps_codes))
         names.emplace_back(exporter->name());
     } catch (const Error& error) {  // a format that refuses the grid as a whole

@@ -1,9 +1,6 @@
 #include "methods/activation_statistics.h"
 
-#include <algorithm>
-
-#include "base/check.h"
-#include "base/interrupt.h"
+#include "methods/linear_inputs.h"
 
 namespace crumb::methods {
 
@@ -15,41 +12,24 @@ Tensor ChannelStatistics::abs_max() const {
 }
 
 const ChannelStatistics& ActivationStatistics::of(LinearRole role) const {
-  switch (role) {
-    case LinearRole::kQ:
-    case LinearRole::kK:
-    case LinearRole::kV:
-      return inputs[0];
-    case LinearRole::kO:
-      return inputs[1];
-    case LinearRole::kGate:
-    case LinearRole::kUp:
-      return inputs[2];
-    case LinearRole::kDown:
-      return inputs[3];
-  }
-  CRUMB_CHECK(false);
+  return inputs[nn::input_of(role)];
 }
 
 ActivationStatistics collect_activation_statistics(const nn::DecoderBlock& block,
                                                    const calib::ActivationStore& inputs, std::int64_t batch,
                                                    const nn::RopeTable& rope, const nn::Compute& compute,
                                                    const at::Device& device) {
-  const at::NoGradGuard no_grad;
   constexpr double kMemory = 0.99;
   ActivationStatistics all;
   std::array<Tensor, 4> sums;  // of |x|, f64
-  for (std::int64_t begin = 0; begin < inputs.windows(); begin += batch) {
-    throw_if_interrupted("methods.activation_statistics");
-    const std::int64_t windows = std::min(batch, inputs.windows() - begin);
-    const auto in = block.linear_inputs(inputs.read(begin, windows).to(device), rope, compute);
-    const std::array<const Tensor*, 4> tensors = {&in.attention_in, &in.o_in, &in.mlp_in, &in.down_in};
+  const auto add = [&](std::int64_t windows, const nn::DecoderBlock::LinearInputs& in) {
+    const auto tensors = in.all();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Tensor x = tensors[i]->view({windows, inputs.tokens(), -1});
       const Tensor high = x.amax({1}), low = x.amin({1});  // [windows, K]
       const Tensor sum = x.abs().sum(at::IntArrayRef{0, 1}, false, at::kDouble);
       ChannelStatistics& own = all.inputs[i];
-      const bool first = begin == 0;
+      const bool first = !sums[i].defined();
       own.high = first ? high.amax({0}) : at::maximum(own.high, high.amax({0}));
       own.low = first ? low.amin({0}) : at::minimum(own.low, low.amin({0}));
       sums[i] = first ? sum : sums[i] + sum;
@@ -58,7 +38,8 @@ ActivationStatistics collect_activation_statistics(const nn::DecoderBlock& block
         own.shift = first && w == 0 ? middle[w].clone() : kMemory * own.shift + (1 - kMemory) * middle[w];
       }
     }
-  }
+  };
+  for_each_linear_inputs(block, inputs, batch, rope, compute, device, "methods.activation_statistics", add);
   const auto tokens = static_cast<double>(inputs.windows() * inputs.tokens());
   for (std::size_t i = 0; i < sums.size(); ++i) all.inputs[i].mean_abs = (sums[i] / tokens).to(at::kFloat);
   return all;

@@ -22,7 +22,6 @@ struct ChannelStatistics {
 /// In the order of DecoderBlock::LinearInputs.
 struct ActivationStatistics {
   std::array<ChannelStatistics, 4> inputs;
-  /// inputs[0] for q, k, v; [1] for o; [2] for gate, up; [3] for down.
   const ChannelStatistics& of(model::LinearRole role) const;
 };
 

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
-#include "base/interrupt.h"
+#include "methods/linear_inputs.h"
 #include "quant/affine.h"
 #include "quant/clip_search.h"
 
@@ -15,37 +15,21 @@ using at::Tensor;
 using model::LinearRole;
 
 const std::vector<float>& InputEnergies::of(LinearRole role) const {
-  switch (role) {
-    case LinearRole::kQ:
-    case LinearRole::kK:
-    case LinearRole::kV:
-      return mean_square[0];
-    case LinearRole::kO:
-      return mean_square[1];
-    case LinearRole::kGate:
-    case LinearRole::kUp:
-      return mean_square[2];
-    case LinearRole::kDown:
-      return mean_square[3];
-  }
-  CRUMB_CHECK(false);
+  return mean_square[nn::input_of(role)];
 }
 
 InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib::ActivationStore& inputs,
                                      std::int64_t batch, const nn::RopeTable& rope,
                                      const nn::Compute& compute, const at::Device& device) {
-  const at::NoGradGuard no_grad;
   std::array<Tensor, 4> sums;
-  for (std::int64_t begin = 0; begin < inputs.windows(); begin += batch) {
-    throw_if_interrupted("methods.initialize");
-    const Tensor x = inputs.read(begin, std::min(batch, inputs.windows() - begin)).to(device);
-    const auto in = block.linear_inputs(x, rope, compute);
-    const std::array<const Tensor*, 4> all = {&in.attention_in, &in.o_in, &in.mlp_in, &in.down_in};
+  const auto add = [&](std::int64_t, const nn::DecoderBlock::LinearInputs& in) {
+    const auto all = in.all();
     for (std::size_t i = 0; i < all.size(); ++i) {
       const Tensor square = all[i]->square().sum(at::IntArrayRef{0}, false, at::kDouble);
       sums[i] = sums[i].defined() ? sums[i] + square : square;
     }
-  }
+  };
+  for_each_linear_inputs(block, inputs, batch, rope, compute, device, "methods.initialize", add);
   InputEnergies energies;
   const double tokens = static_cast<double>(inputs.windows() * inputs.tokens());
   for (std::size_t i = 0; i < sums.size(); ++i) {

@@ -123,6 +123,23 @@ void QuantLinear::set_dequantized(const quant::QuantizedLinear& quantized, const
 // -----------------------------------------------------------------------------------------------------------------
 // DecoderBlock
 
+std::size_t input_of(LinearRole role) {
+  switch (role) {
+    case LinearRole::kQ:
+    case LinearRole::kK:
+    case LinearRole::kV:
+      return 0;
+    case LinearRole::kO:
+      return 1;
+    case LinearRole::kGate:
+    case LinearRole::kUp:
+      return 2;
+    case LinearRole::kDown:
+      return 3;
+  }
+  CRUMB_CHECK(false);
+}
+
 std::vector<std::pair<std::string, Tensor*>> DecoderBlock::norms() {
   std::vector<std::pair<std::string, Tensor*>> all = {
       {"input_layernorm.weight", &input_norm}, {"post_attention_layernorm.weight", &post_attention_norm}};

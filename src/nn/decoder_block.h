@@ -45,6 +45,10 @@ struct QuantLinear {
   void set_dequantized(const quant::QuantizedLinear& quantized, const at::Device& device);
 };
 
+/// Place of a linear's input in DecoderBlock::LinearInputs: 0 for q, k, v; 1 for o; 2 for gate, up; 3 for
+/// down.
+std::size_t input_of(model::LinearRole role);
+
 /// Keys and values of one block for a batch of growing sequences. [B, kv_heads, capacity, head_dim]
 struct KvCache {
   at::Tensor keys, values;
@@ -64,6 +68,7 @@ class DecoderBlock {
   /// before it is quantized; for activation statistics.
   struct LinearInputs {
     at::Tensor attention_in, o_in, mlp_in, down_in;  // each [B * T, K]
+    std::array<const at::Tensor*, 4> all() const { return {&attention_in, &o_in, &mlp_in, &down_in}; }
   };
   LinearInputs linear_inputs(const at::Tensor& x, const RopeTable& rope, const Compute& compute) const;
 

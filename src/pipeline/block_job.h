@@ -15,9 +15,6 @@
 
 namespace crumb::pipeline {
 
-/// The activation quantizers of a recipe or a checkpoint: dynamic, and their ranges hold 0.
-nn::ActivationQuants activation_quants(const recipe::Activations& activations);
-
 /// How the run keeps its activation streams.
 calib::StoreOptions stream_options(const QuantizeContext& context);
 
@@ -54,9 +51,6 @@ struct BlockJob {
   /// A line of metrics, the progress bar, and a look at Ctrl-C, after step k (from 0) of `steps` of a stage.
   void stepped(recipe::Stage stage, std::int64_t k, std::int64_t steps, nlohmann::ordered_json numbers) const;
 };
-
-/// Place of a linear's input in DecoderBlock::LinearInputs.
-std::size_t input_of(model::LinearRole role);
 
 /// One stage, from src/pipeline/stages/. A stage of E2E-QP has none.
 using BlockStage = void (*)(BlockJob&);

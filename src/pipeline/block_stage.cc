@@ -40,7 +40,7 @@ void run_stages(BlockJob& job) {
       job.transformed = false;
       job.finite = true;
     }
-    job.block.activations = activation_quants(job.recipe().activations);
+    job.block.activations = activation_quants(job.recipe().activations.scheme());
     std::string diverged;
     for (const recipe::Stage stage : job.recipe().stages) {
       if (stage == recipe::Stage::kE2eQp) break;
@@ -137,7 +137,7 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
       check_block_state(state, *c.checkpoint, i);
       save_block_state(c.run->path() / block_file(i), state);
     }
-    job.block.activations = activation_quants(c.recipe.activations);
+    job.block.activations = activation_quants(c.recipe.activations.scheme());
     // Go on with what the file holds, scales in binary16 included: later blocks see what the user will run.
     apply_block_state(job.block, state, c.device, /*packed=*/false);
     state = {};

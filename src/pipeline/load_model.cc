@@ -56,6 +56,10 @@ nn::DecoderBlock load_block(const formats::Checkpoint& checkpoint, std::int64_t 
 
 }  // namespace
 
+nn::ActivationQuants activation_quants(const quant::ActivationScheme& scheme) {
+  return nn::ActivationQuants::dynamic(scheme.bits, scheme.kv_bits, scheme.symmetric, /*holds_zero=*/true);
+}
+
 nn::DecoderBlock load_float_block(const formats::Checkpoint& checkpoint, std::int64_t index,
                                   const at::Device& device) {
   return load_block(checkpoint, index, device, false);
@@ -104,10 +108,8 @@ nn::CausalLm load_causal_lm(const formats::Checkpoint& checkpoint, const nn::Com
   nn::CausalLm lm = load_shell(checkpoint, compute, device);
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     lm.blocks.push_back(load_block(checkpoint, i, device, residency == Residency::kCompact));
-    if (const auto bits = checkpoint.activation_scheme()) {
-      lm.blocks.back().activations =
-          nn::ActivationQuants::dynamic(bits->bits, bits->kv_bits, bits->symmetric, /*holds_zero=*/true);
-    }
+    if (const auto scheme = checkpoint.activation_scheme())
+      lm.blocks.back().activations = activation_quants(*scheme);
   }
   return lm;
 }

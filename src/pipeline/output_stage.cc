@@ -16,14 +16,11 @@ void write_output(QuantizeContext& c, const std::vector<at::Tensor>& scales, con
   formats::HfOutputOptions options;
   options.spec = c.recipe.weights.stored_spec();
   if (options.spec.bits != c.recipe.weights.bits) options.weight_bits = c.recipe.weights.bits;
-  const recipe::Activations& activations = c.recipe.activations;
-  if (activations.on()) options.activations = {activations.bits, activations.kv_bits, activations.symmetric};
+  if (c.recipe.activations.on()) options.activations = c.recipe.activations.scheme();
   options.shard_bytes = c.recipe.output.shard_bytes;
   options.head_bits = c.recipe.output.head_bits;
-  if (c.checkpoint->kind() == formats::CheckpointKind::kGguf && c.tokenizer != nullptr) {
-    options.texts = {{"tokenizer.json", c.tokenizer->to_tokenizer_json()},
-                     {"tokenizer_config.json", c.tokenizer->to_tokenizer_config_json()}};
-  }
+  if (c.checkpoint->kind() == formats::CheckpointKind::kGguf && c.tokenizer != nullptr)
+    options.texts = data::tokenizer_files(*c.tokenizer);
   const formats::HfOutputReport written = formats::write_hf_gptq(
       *c.checkpoint, output.path(), options, [&](std::int64_t i) { return final_block(c, i, scales); });
   c.report["output"] = {{"tensor_bytes", written.tensor_bytes},

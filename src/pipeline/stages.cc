@@ -74,7 +74,7 @@ nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
     }
     apply_block_state(block, finish_block(block, codes ? &*codes : nullptr, c.recipe), c.device,
                       /*packed=*/true);
-    block.activations = activation_quants(c.recipe.activations);
+    block.activations = activation_quants(c.recipe.activations.scheme());
     lm.blocks.push_back(std::move(block));
   }
   return lm;
@@ -85,7 +85,7 @@ nn::CausalLm packed_model(const QuantizeContext& c) {
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     nn::DecoderBlock block = load_bias_only_block(*c.checkpoint, i, c.device);
     apply_block_state(block, final_block(c, i, {}), c.device, /*packed=*/true);
-    block.activations = activation_quants(c.recipe.activations);
+    block.activations = activation_quants(c.recipe.activations.scheme());
     lm.blocks.push_back(std::move(block));
   }
   return lm;

@@ -18,27 +18,33 @@ calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::To
   return store;
 }
 
+namespace {
+
+// to <- block(from); they may be one store.
+void pass(const calib::ActivationStore& from, calib::ActivationStore& to, const nn::DecoderBlock& block,
+          std::int64_t batch, const nn::RopeTable& rope, const nn::Compute& compute,
+          const at::Device& device) {
+  const at::NoGradGuard no_grad;
+  for (std::int64_t begin = 0; begin < from.windows(); begin += batch) {
+    throw_if_interrupted("pipeline.streams");
+    const std::int64_t count = std::min(batch, from.windows() - begin);
+    to.write(begin, block.forward(from.read(begin, count).to(device), rope, compute));
+  }
+}
+
+}  // namespace
+
 void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch,
              const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
-  const at::NoGradGuard no_grad;
-  for (std::int64_t begin = 0; begin < store.windows(); begin += batch) {
-    throw_if_interrupted("pipeline.streams");
-    const std::int64_t count = std::min(batch, store.windows() - begin);
-    store.write(begin, block.forward(store.read(begin, count).to(device), rope, compute));
-  }
+  pass(store, store, block, batch, rope, compute, device);
 }
 
 calib::ActivationStore output_stream(const calib::ActivationStore& store, const nn::DecoderBlock& block,
                                      std::int64_t batch, const nn::RopeTable& rope,
                                      const nn::Compute& compute, const at::Device& device,
                                      const calib::StoreOptions& options) {
-  const at::NoGradGuard no_grad;
   calib::ActivationStore out(store.windows(), store.tokens(), store.hidden_size(), options);
-  for (std::int64_t begin = 0; begin < store.windows(); begin += batch) {
-    throw_if_interrupted("pipeline.streams");
-    const std::int64_t count = std::min(batch, store.windows() - begin);
-    out.write(begin, block.forward(store.read(begin, count).to(device), rope, compute));
-  }
+  pass(store, out, block, batch, rope, compute, device);
   return out;
 }
 

@@ -8,7 +8,7 @@ namespace crumb::quant {
 void check_activation_scheme(const ActivationScheme& scheme, std::string_view subject) {
   for (const auto& [name, bits] :
        {std::pair{"activations", scheme.bits}, std::pair{"keys and values", scheme.kv_bits}}) {
-    if ((bits < 2 || bits > 8) && bits != 16) {
+    if (!is_activation_bits(bits)) {
       fail(ErrorKind::kInvalidArgument, "quant.activation_scheme", subject, ": ", name, " of ", bits,
            " bits: not supported; want 2 … 8, or 16 for no rounding");
     }

@@ -1,5 +1,6 @@
 // How a model's activations are rounded when it runs.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,11 @@ struct ActivationScheme {
   int query_bits() const { return kv_bits < 16 ? bits : 16; }
   bool rounds() const { return bits < 16 || kv_bits < 16; }
 };
+
+/// 2 … 8, or 16.
+constexpr bool is_activation_bits(std::int64_t bits) {
+  return (bits >= 2 && bits <= 8) || bits == 16;
+}
 
 /// Throws InvalidArgument, in the words of `subject`, for other bits.
 void check_activation_scheme(const ActivationScheme& scheme, std::string_view subject);

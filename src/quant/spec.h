@@ -32,8 +32,8 @@ struct AffineSpec {
 /// Throws InvalidArgument unless bits is 2 to 8 and the group size is positive (or -1) and divides k.
 void check_grid(const AffineSpec& spec, std::int64_t k, std::string_view name);
 
-/// check_grid of what files store: throws InvalidArgument unless bits is 2, 3, 4 or 8 and the group size is positive (or -1) and divides k.
-/// `name` is the linear the message speaks of.
+/// check_grid of what files store: throws InvalidArgument unless bits is 2, 3, 4 or 8 and the group size is
+/// positive (or -1) and divides k. `name` is the linear the message speaks of.
 void check_spec(const AffineSpec& spec, std::int64_t k, std::string_view name);
 
 /// "w2g64", "w4" for per-channel.

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quant/activation_scheme.h"
 #include "quant/spec.h"
 
 namespace crumb::recipe {
@@ -64,7 +65,8 @@ struct Activations {
   bool symmetric = false;    // no zero point
   bool allow_plain = false;  // also where no stage prepares the model for it
 
-  bool on() const { return bits < 16 || kv_bits < 16; }
+  quant::ActivationScheme scheme() const { return {bits, kv_bits, symmetric}; }
+  bool on() const { return scheme().rounds(); }
 };
 
 /// SmoothQuant's transformation.

@@ -38,17 +38,21 @@ class Planner {
   /// of them get the largest group that divides each one's, and theirs are split.
   void linears(std::int64_t block, std::initializer_list<LinearRole> roles) {
     std::int64_t group = 0;
+    std::vector<bool> fits;  // looks at every scale where the file does not hold binary16
     for (const LinearRole role : roles) {
       const std::string name = model::linear_name(block, role);
       const std::optional<quant::AffineSpec> spec =
           checkpoint_.has(name + ".weight") ? checkpoint_.grid_of(name + ".weight") : packed_spec_of(name);
-      if (spec && fits_kernels(name)) group = std::gcd(group, spec->group_of(shape_of(name).k));
+      fits.push_back(fits_kernels(name));
+      if (spec && fits.back()) group = std::gcd(group, spec->group_of(shape_of(name).k));
     }
+    auto fit = fits.begin();
     for (const LinearRole role : roles) {
       const std::string name = model::linear_name(block, role);
+      const bool fits_here = *fit++;
       if (checkpoint_.has(name + ".weight")) {
         stored_matrix(name + ".weight", group);
-      } else if (!fits_kernels(name)) {
+      } else if (!fits_here) {
         decoded(name);
       } else {
         const auto [n, k] = shape_of(name);

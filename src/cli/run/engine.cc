@@ -48,15 +48,6 @@ void add_engine_options(CLI::App& command, EngineFlags& flags) {
                    "keep the repacked weights in a file beside the model, and use it the next time");
 }
 
-std::string activation_words(const formats::Checkpoint& checkpoint) {
-  const auto bits = checkpoint.activation_scheme();
-  if (!bits) return {};
-  std::string text;
-  if (bits->bits < 16) text = cat(bits->bits, " bits");
-  if (bits->kv_bits < 16) text += cat(text.empty() ? "" : ", ", "keys and values ", bits->kv_bits, " bits");
-  return text;
-}
-
 LoadedEngine load_engine(const std::string& model, const EngineFlags& flags) {
   LoadedEngine loaded;
   loaded.engine = runtime::Engine::load(model, flags.resolve(model));

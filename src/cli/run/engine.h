@@ -27,9 +27,6 @@ void add_engine_options(CLI::App& command, EngineFlags& flags);
 /// --threads alone: 1 to as many as there are processors.
 void add_thread_option(CLI::App& command, int& threads);
 
-/// "4 bits, keys and values 4 bits" of a checkpoint that records such; empty for any other.
-std::string activation_words(const formats::Checkpoint& checkpoint);
-
 struct LoadedEngine {
   std::shared_ptr<runtime::Engine> engine;
   std::unique_ptr<data::Tokenizer> tokenizer;  // null when the model has no tokenizer files

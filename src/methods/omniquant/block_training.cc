@@ -4,12 +4,14 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "methods/adamw.h"
 #include "nn/functional.h"
+#include "quant/activation_scheme.h"
 
 namespace crumb::methods::omniquant {
 
@@ -50,16 +52,6 @@ BlockParameters copy_of(const BlockParameters& parameters) {
   return copy;
 }
 
-// The windows named by `order`[begin, begin + count).
-Tensor read_windows(const calib::ActivationStore& store, const std::vector<std::int64_t>& order,
-                    std::int64_t begin, std::int64_t count, const at::Device& device) {
-  if (count == 1) return store.read(order[static_cast<std::size_t>(begin)], 1).to(device);
-  std::vector<Tensor> windows;
-  for (std::int64_t i = begin; i < begin + count; ++i)
-    windows.push_back(store.read(order[static_cast<std::size_t>(i)], 1));
-  return at::cat(windows).to(device);
-}
-
 // Fisher-Yates.
 void shuffle(std::vector<std::int64_t>& order, SplitMix64& random) {
   for (std::size_t i = order.size(); i > 1; --i) {
@@ -67,20 +59,16 @@ void shuffle(std::vector<std::int64_t>& order, SplitMix64& random) {
   }
 }
 
-std::vector<std::int64_t> in_order(std::int64_t windows) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(windows));
-  std::iota(order.begin(), order.end(), 0);
-  return order;
-}
-
+// `windows` of the streams.
 Tensor loss_of(const nn::DecoderBlock& quantized, const TrainingData& data,
-               const std::vector<std::int64_t>& order, std::int64_t begin, std::int64_t count, bool aug_loss,
-               const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
-  const Tensor y = quantized.forward(read_windows(data.inputs, order, begin, count, device), rope, compute);
-  Tensor loss = nn::mse_loss(y, read_windows(data.targets, order, begin, count, device), compute);
-  if (aug_loss) {
-    loss = loss + nn::mse_loss(y, read_windows(*data.second_targets, order, begin, count, device), compute);
-  }
+               std::span<const std::int64_t> windows, bool aug_loss, const nn::RopeTable& rope,
+               const nn::Compute& compute, const at::Device& device) {
+  const auto read = [&](const calib::ActivationStore& store) {
+    return store.read_windows(windows).to(device);
+  };
+  const Tensor y = quantized.forward(read(data.inputs), rope, compute);
+  Tensor loss = nn::mse_loss(y, read(data.targets), compute);
+  if (aug_loss) loss = loss + nn::mse_loss(y, read(*data.second_targets), compute);
   return loss;
 }
 
@@ -101,7 +89,7 @@ void check_settings(const Settings& s, const model::ModelConfig& config) {
   check_range(s.weight_bits >= 2 && s.weight_bits <= 8, "weight_bits", s.weight_bits, "2 to 8");
   for (const auto& [name, bits] :
        {std::pair("activation_bits", s.activation_bits), std::pair("kv_bits", s.kv_bits)})
-    check_range((bits >= 2 && bits <= 8) || bits == 16, name, bits, "2 to 8, or 16 for none");
+    check_range(quant::is_activation_bits(bits), name, bits, "2 to 8, or 16 for none");
   check_range(s.epochs >= 0, "epochs", static_cast<double>(s.epochs), "0 or more");
   check_range(s.batch >= 1, "batch", static_cast<double>(s.batch), "1 or more");
   check_range(s.lwc_lr >= 0, "lwc_lr", s.lwc_lr, "0 or more");
@@ -174,13 +162,13 @@ BlockResult train_block(const nn::DecoderBlock& block, BlockParameters& paramete
   const auto evaluate = [&] {
     const at::NoGradGuard no_grad;
     const nn::DecoderBlock quantized = quantized_block(block, parameters, settings);
-    const std::vector<std::int64_t> order = in_order(validation->inputs.windows());
+    const std::int64_t count = validation->inputs.windows();
     double sum = 0;
-    for (const std::int64_t window : order) {
-      sum += loss_of(quantized, *validation, order, window, 1, settings.aug_loss, rope, compute, device)
+    for (std::int64_t window = 0; window < count; ++window) {
+      sum += loss_of(quantized, *validation, {&window, 1}, settings.aug_loss, rope, compute, device)
                  .item<double>();
     }
-    return sum / static_cast<double>(order.size());
+    return sum / static_cast<double>(count);
   };
 
   AdamW optimizer(trainable(parameters), {});
@@ -190,16 +178,18 @@ BlockResult train_block(const nn::DecoderBlock& block, BlockParameters& paramete
     result.start_validation_loss = evaluate();
     keep_if_best(0, result.start_validation_loss);
   }
-  std::vector<std::int64_t> order = in_order(windows);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(windows));
+  std::iota(order.begin(), order.end(), 0);
   SplitMix64 random(settings.seed);
   for (std::int64_t epoch = 0; epoch < settings.epochs && result.finite; ++epoch) {
     if (settings.mode == Mode::kDefault && settings.shuffle) shuffle(order, random);
     double sum = 0;
     for (std::int64_t b = 0; b < batches; ++b) {
       truncate_scales(parameters.let, settings.mode);
-      const Tensor loss =
-          loss_of(quantized_block(block, parameters, settings), train, order, b * settings.batch,
-                  settings.batch, settings.aug_loss, rope, compute, device);
+      const Tensor loss = loss_of(quantized_block(block, parameters, settings), train,
+                                  std::span(order).subspan(static_cast<std::size_t>(b * settings.batch),
+                                                           static_cast<std::size_t>(settings.batch)),
+                                  settings.aug_loss, rope, compute, device);
       Step step{loss.item<double>(), 0};
       if (std::isfinite(step.loss)) {
         loss.backward();

@@ -42,14 +42,6 @@ class ShuffledWindows {
   SplitMix64 random_;
 };
 
-// [windows, T, H]
-Tensor read(const calib::ActivationStore& store, const std::vector<std::int64_t>& windows,
-            const at::Device& device) {
-  std::vector<Tensor> parts;
-  for (const std::int64_t window : windows) parts.push_back(store.read(window, 1));
-  return at::cat(parts).to(device);
-}
-
 // Puts the block's own weights back, whatever ends the training.
 class WeightsBack {
  public:
@@ -94,9 +86,9 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
     for (std::size_t i = 0; i < std::size(model::kLinearRoles); ++i) {
       block.linear(model::kLinearRoles[i]).weight = trainer.weight(i);
     }
-    const Tensor y = block.forward(read(train.inputs, batch, device), rope, compute);
+    const Tensor y = block.forward(train.inputs.read_windows(batch).to(device), rope, compute);
     const double lr = trainer.lr();
-    if (!trainer.step(nn::mse_loss(y, read(train.targets, batch, device), compute))) {
+    if (!trainer.step(nn::mse_loss(y, train.targets.read_windows(batch).to(device), compute))) {
       result.finite = false;
       break;
     }

@@ -60,7 +60,7 @@ void run_awq(BlockJob& job) {
     at::Tensor limits;  // q and k feed a product of each other, which the error of one linear says nothing of
     if (how.clip && role != LinearRole::kQ && role != LinearRole::kK) {
       limits =
-          awq::search_clip(w, grams[input_of(role)], spec,
+          awq::search_clip(w, grams[nn::input_of(role)], spec,
                            {.steps = how.clip_steps, .max_shrink = how.clip_max_shrink, .scale_f16 = true});
     }
     codes[static_cast<std::size_t>(role)] = awq::round_to_nearest(w, limits, spec, /*scale_f16=*/true);
