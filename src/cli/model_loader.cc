@@ -32,6 +32,10 @@ void ModelLoader::add_options(CLI::App& command) {
       ->check(CLI::IsMember({"auto", "cpu", "torch"}))
       ->capture_default_str();
   add_torch_options(command, device, precision);
+#else
+  command.add_option("--engine", engine, "cpu: the fast engine, the only one of this build, which has no torch")
+      ->check(CLI::IsMember({"auto", "cpu"}))
+      ->capture_default_str();
 #endif
   add_torch_threads(command, flags.threads);
   add_accuracy_options(command, flags);

@@ -22,7 +22,7 @@ struct ModelLoader {
   std::string engine = "auto", device = "auto", precision = "auto";
   EngineFlags flags;  // torch takes the number of threads alone
 
-  /// --engine, --device and --precision only with torch.
+  /// --device and --precision only with torch, and --engine torch.
   void add_options(CLI::App& command);
   /// Throws as Engine::load, or as pipeline::load_model.
   OpenedModel open(const std::string& path) const;

@@ -60,12 +60,12 @@ class Program {
   bool ended_ = false;
 };
 
-// The moments at which a run is ended: the journal holds an event, and a little later.
+// The moments at which a run is ended: the journal holds an event, and the steps after it are under way.
 struct Moment {
   const char* name;
-  const char* event;       // a piece of the journal's line
-  int milliseconds_later;  // for the work after it to be under way
-  const char* not_yet;     // what the journal must not hold when the program has ended
+  const char* event;    // a piece of the journal's line
+  bool step_after;      // a line of metrics.jsonl after it, too
+  const char* not_yet;  // what the journal must not hold when the program has ended
 };
 
 class InterruptedRun : public ::testing::Test {
@@ -106,7 +106,7 @@ class InterruptedRun : public ::testing::Test {
     for (const char* set :
          {"calibration.samples=8", "calibration.validation_samples=2", "calibration.tokens=32",
           "block_ap.epochs=60", "block_ap.precision=f32", "e2e_qp.precision=f32", "e2e_qp.samples=4",
-          "e2e_qp.tokens=32", "e2e_qp.steps=100"}) {
+          "e2e_qp.tokens=32", "e2e_qp.steps=400"}) {
       words.insert(words.end(), {"--set", set});
     }
     return words;
@@ -117,13 +117,18 @@ class InterruptedRun : public ::testing::Test {
     return std::make_unique<Program>(words, run_->path("out.log"));
   }
   static std::string journal() { return test::file_bytes(run_->path("out.run") / "journal.jsonl"); }
+  static std::string metrics() { return test::file_bytes(run_->path("out.run") / "metrics.jsonl"); }
 
   static void wait_for(Program& program, const Moment& moment) {
     while (journal().find(moment.event) == std::string::npos) {
       ASSERT_TRUE(program.running()) << "ended before " << moment.event << ": " << program.log();
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(moment.milliseconds_later));
+    const std::size_t seen = metrics().size();
+    while (moment.step_after && metrics().size() == seen) {
+      ASSERT_TRUE(program.running()) << "ended in the step after " << moment.event << ": " << program.log();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
 
   static void expect_the_undisturbed_result() {
@@ -141,11 +146,11 @@ class InterruptedRun : public ::testing::Test {
   }
 
   static constexpr Moment kMoments[] = {
-      {"at the start", "calibration", 0, "\"block\""},
-      {"in block 0", R"("stage":"rtn")", 60, R"("block":0)"},
-      {"in block 1", R"("block":0)", 60, R"("block":1)"},
-      {"after the last block", R"("block":2)", 0, "e2e_done"},
-      {"in E2E-QP", R"("stage":"block_ap")", 100, "e2e_done"},
+      {"at the start", "calibration", false, "\"block\""},
+      {"in block 0", R"("stage":"rtn")", true, R"("block":0)"},
+      {"in block 1", R"("block":0)", true, R"("block":1)"},
+      {"after the last block", R"("block":2)", false, "e2e_done"},
+      {"in E2E-QP", R"("stage":"block_ap")", true, "e2e_done"},
   };
 
   static inline std::unique_ptr<test::TinyRun> run_;
@@ -187,7 +192,7 @@ TEST_F(InterruptedRun, GoesOnInTheMiddleOfEveryMethod) {
     ASSERT_EQ(whole.wait(), 0) << whole.log();
 
     const auto program = start(more);
-    wait_for(*program, {"", R"("block":0)", 0, ""});
+    wait_for(*program, {"", R"("block":0)", false, ""});
     if (HasFatalFailure()) return;
     program->signal(SIGKILL);
     ASSERT_EQ(program->wait(), -SIGKILL) << "it was over too soon to be killed";
@@ -238,8 +243,8 @@ TEST_F(InterruptedRun, StopsOnCtrlCSayingHowToGoOn) {
       EXPECT_EQ(last["event"], "e2e_checkpoint");
       EXPECT_EQ(last["losses"].size(), last["step"]) << "the steps that were taken are kept";
       EXPECT_GT(last["step"], 0);
-      const std::string metrics = test::file_bytes(run_->path("out.run") / "metrics.jsonl");
-      EXPECT_EQ(static_cast<std::size_t>(std::count(metrics.begin(), metrics.end(), '\n')),
+      const std::string lines = metrics();
+      EXPECT_EQ(static_cast<std::size_t>(std::count(lines.begin(), lines.end(), '\n')),
                 3 * 240 + last["losses"].size())
           << "a line a step";
     }
@@ -250,7 +255,7 @@ TEST_F(InterruptedRun, StopsOnCtrlCSayingHowToGoOn) {
 
 TEST_F(InterruptedRun, GoesOnAfterATornJournal) {
   auto program = start();
-  wait_for(*program, {"", R"("block":1)", 0, ""});
+  wait_for(*program, {"", R"("block":1)", false, ""});
   if (HasFatalFailure()) return;
   program->signal(SIGKILL);
   program->wait();
@@ -262,7 +267,7 @@ TEST_F(InterruptedRun, GoesOnAfterATornJournal) {
 
 TEST_F(InterruptedRun, KeepsASecondProcessAway) {
   const auto first = start();
-  wait_for(*first, {"", "calibration", 0, ""});
+  wait_for(*first, {"", "calibration", false, ""});
   if (HasFatalFailure()) return;
   first->signal(SIGSTOP);
   Program second(arguments("out"), run_->path("second.log"));
@@ -284,7 +289,7 @@ TEST_F(InterruptedRun, RestartsOrInsistsAsAsked) {
     EXPECT_THAT(nothing->log(), HasSubstr("no run to go on with"));
   }
   const auto program = start();
-  wait_for(*program, {"", R"("block":0)", 0, ""});
+  wait_for(*program, {"", R"("block":0)", false, ""});
   if (HasFatalFailure()) return;
   program->signal(SIGKILL);
   program->wait();
