@@ -33,7 +33,8 @@ void ModelLoader::add_options(CLI::App& command) {
       ->capture_default_str();
   add_torch_options(command, device, precision);
 #else
-  command.add_option("--engine", engine, "cpu: the fast engine, the only one of this build, which has no torch")
+  command
+      .add_option("--engine", engine, "cpu: the fast engine, the only one of this build, which has no torch")
       ->check(CLI::IsMember({"auto", "cpu"}))
       ->capture_default_str();
 #endif
