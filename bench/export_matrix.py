@@ -54,7 +54,7 @@ def models(args):
     if not os.path.exists(os.path.join(tiny, "tokens.safetensors")):
         subprocess.run([sys.executable, os.path.join(HERE, "tiny_models.py"), tiny], check=True, stdout=subprocess.DEVNULL)
     tokens = os.path.join(tiny, "tokens.safetensors") + ":tokens"
-    for family, group in (("llama", 32), ("llama", 64), ("llama", 128), ("mistral", 64), ("qwen2", 64), ("qwen3", 64)):
+    for family, group in (("llama", 32), ("llama", 64), ("llama", 128), ("mistral", 64), ("qwen2", 64), ("qwen3", 64), ("opt", 64)):
         for bits in (2, 3, 4):
             for grid in ("asym", "signed-sym"):
                 label = f"{family} w{bits}g{group} {grid}"

@@ -15,7 +15,7 @@ say what each can hold; `crumb export MODEL --list` says it of one model.
 
 ## Exports
 
-Models of random weights (`bench/tiny_models.py`: hidden size 256, two blocks, head tied in Qwen2 and untied in the others; Mistral with a window of 16; groups of 32, 64 and 128 in Llama, of 64 elsewhere)
+Models of random weights (`bench/tiny_models.py`: hidden size 256, two blocks, head tied in Qwen2 and OPT and untied in the others; Mistral with a window of 16; groups of 32, 64 and 128 in Llama, of 64 elsewhere)
 rounded to each grid, and SmolLM2-135M-Instruct trained to 2 bits (a tied head, K = 576 and 1536), exported by `crumb export --to FORMAT` and loaded by the program named. Its logits are compared with
 crumb's own in fp32 (`crumb eval --exact --logits`); of several models the largest difference is given. Where the remark has types, llama.cpp's own dequantizer was held against crumb's weights: 0 is equality.
 

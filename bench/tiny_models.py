@@ -7,6 +7,7 @@
   mistral     the same with a sliding window of 16 positions
   qwen2       the same with biases on q, k and v, tied head
   qwen3       the same with norms on q and k and a head size of 32 that is not hidden / heads, untied head
+  opt         hidden 256, 2 blocks, 4 heads, ffn 512: learned positions, LayerNorm, ReLU, biases everywhere, tied head
 
 Weights are binary16 numbers spread so that logits have a root mean square of about one. FOLDER/tokens.safetensors holds the ids "tokens" [1, 64].
 """
@@ -54,15 +55,48 @@ def tokenizer():
             "post_processor": None, "decoder": level, "model": model}
 
 
-def write(folder, name):
+def normal_into(tensors, rng):
+    def normal(key, shape, spread, center=0.0):
+        tensors[key] = (center + spread * rng.standard_normal(shape)).astype(np.float16)
+
+    return normal
+
+
+def opt():
+    """Tensors and config.json of an OPT, by transformers' names."""
+    tensors = {}
+    normal = normal_into(tensors, np.random.default_rng(7))
+    positions = 2048
+
+    def norm(name):
+        normal(name + ".weight", (HIDDEN,), 0.1, 1.0)
+        normal(name + ".bias", (HIDDEN,), 0.1)
+
+    normal("model.decoder.embed_tokens.weight", (VOCABULARY, HIDDEN), 1.0 / 16)
+    normal("model.decoder.embed_positions.weight", (positions + 2, HIDDEN), 1.0 / 16)
+    norm("model.decoder.final_layer_norm")
+    for i in range(BLOCKS):
+        prefix = f"model.decoder.layers.{i}."
+        norm(prefix + "self_attn_layer_norm")
+        norm(prefix + "final_layer_norm")
+        for linear, shape in ((("self_attn.q_proj", (HIDDEN, HIDDEN)), ("self_attn.k_proj", (HIDDEN, HIDDEN)), ("self_attn.v_proj", (HIDDEN, HIDDEN)),
+                               ("self_attn.out_proj", (HIDDEN, HIDDEN)), ("fc1", (FFN, HIDDEN)), ("fc2", (HIDDEN, FFN)))):
+            normal(prefix + linear + ".weight", shape, 1.0 / shape[1] ** 0.5)
+            normal(prefix + linear + ".bias", (shape[0],), 0.1)
+    config = {"architectures": ["OPTForCausalLM"], "model_type": "opt", "hidden_size": HIDDEN, "ffn_dim": FFN, "num_hidden_layers": BLOCKS,
+              "num_attention_heads": HEADS, "vocab_size": VOCABULARY, "max_position_embeddings": positions, "word_embed_proj_dim": HIDDEN,
+              "activation_function": "relu", "do_layer_norm_before": True, "enable_bias": True, "dropout": 0.0, "attention_dropout": 0.0, "layerdrop": 0.0,
+              "tie_word_embeddings": True, "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": 1, "torch_dtype": "float16"}
+    return tensors, config
+
+
+def llama_like(name):
+    """The same of the other families."""
     kind = MODELS[name]
     rng = np.random.default_rng(7)
     head_dim = kind["head_dim"]
     tensors = {}
-
-    def normal(key, shape, spread, center=0.0):
-        tensors[key] = (center + spread * rng.standard_normal(shape)).astype(np.float16)
-
+    normal = normal_into(tensors, rng)
     normal("model.embed_tokens.weight", (VOCABULARY, HIDDEN), 1.0)
     normal("model.norm.weight", (HIDDEN,), 0.1, 1.0)
     if kind["tied"]:
@@ -84,8 +118,6 @@ def write(folder, name):
         if kind["qk_norm"]:
             for norm in ("q_norm", "k_norm"):
                 normal(f"{prefix}self_attn.{norm}.weight", (head_dim,), 0.1, 1.0)
-    os.makedirs(folder, exist_ok=True)
-    save_file(tensors, os.path.join(folder, "model.safetensors"), {"format": "pt"})
     config = {"architectures": [kind["architecture"]], "model_type": name, "hidden_size": HIDDEN, "intermediate_size": FFN,
               "num_hidden_layers": BLOCKS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": head_dim,
               "vocab_size": VOCABULARY, "max_position_embeddings": 2048, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu",
@@ -93,6 +125,13 @@ def write(folder, name):
               "torch_dtype": "float16"}
     if "window" in kind:
         config["sliding_window"] = kind["window"]
+    return tensors, config
+
+
+def write(folder, name):
+    tensors, config = opt() if name == "opt" else llama_like(name)
+    os.makedirs(folder, exist_ok=True)
+    save_file(tensors, os.path.join(folder, "model.safetensors"), {"format": "pt"})
     for file, value in (("config.json", config), ("tokenizer.json", tokenizer()),
                         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"})):
         with open(os.path.join(folder, file), "w") as out:
@@ -102,9 +141,9 @@ def write(folder, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("names", nargs="*", choices=[[], *MODELS])
+    parser.add_argument("names", nargs="*", choices=[[], *MODELS, "opt"])
     args = parser.parse_args()
-    for name in args.names or MODELS:
+    for name in args.names or [*MODELS, "opt"]:
         write(os.path.join(args.folder, name), name)
         print(os.path.join(args.folder, name))
     ids = np.random.default_rng(3).integers(0, 256, (1, 64), dtype=np.int32)

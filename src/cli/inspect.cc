@@ -35,20 +35,21 @@ std::string_view kind_word(formats::CheckpointKind kind) {
 
 /// "linears", "embedding", "head", "norms", "biases" or "other".
 std::string_view part_of(const std::string& tensor) {
-  if (tensor.starts_with("model.embed_tokens.")) return "embedding";
+  if (tensor.starts_with("model.embed_")) return "embedding";
   if (tensor.starts_with("lm_head.")) return "head";
-  if (tensor.ends_with("norm.weight")) return "norms";
+  if (tensor.ends_with("norm.weight") || tensor.ends_with("norm.bias")) return "norms";
   if (tensor.ends_with(".bias")) return "biases";
   return tensor.find("_proj.") != std::string::npos && model::block_of(tensor) >= 0 ? "linears" : "other";
 }
 
 /// Bytes of each part, and of the block linears the bits of one weight.
-ordered_json parts_json(const std::vector<formats::StoredTensor>& tensors, std::int64_t linear_weights) {
+ordered_json parts_json(const std::vector<formats::StoredTensor>& tensors, const model::ModelConfig& config,
+                        std::int64_t linear_weights) {
   ordered_json parts = ordered_json::object();
   for (const char* name : {"linears", "embedding", "head", "norms", "biases", "other"}) {
     std::int64_t bytes = 0, count = 0;
     for (const formats::StoredTensor& tensor : tensors) {
-      if (part_of(tensor.name) != name) continue;
+      if (part_of(model::name_from_stored(config, tensor.name)) != name) continue;
       bytes += tensor.bytes;
       ++count;
     }
@@ -92,7 +93,7 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path, bool with_ten
   out["vocab_size"] = c.vocab_size;
   out["max_position_embeddings"] = c.max_position_embeddings;
   out["tie_word_embeddings"] = c.tie_word_embeddings;
-  out["rope_theta"] = c.rope.theta;
+  if (c.positions == model::PositionKind::kRope) out["rope_theta"] = c.rope.theta;
   if (const auto spec = checkpoint->packed_spec()) {
     out["scheme"] = quant::scheme_name(*spec);
     out["bits"] = spec->bits;
@@ -100,7 +101,7 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path, bool with_ten
     out["grid"] = quant::to_string(spec->grid);
   }
   const std::vector<formats::StoredTensor> tensors = checkpoint->stored_tensors();
-  out["parts"] = parts_json(tensors, count.block_linears);
+  out["parts"] = parts_json(tensors, c, count.block_linears);
   out.update(grids_json(*checkpoint));
   if (with_tensors) out["tensors"] = tensors_json(tensors);
   return out;

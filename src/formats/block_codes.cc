@@ -26,7 +26,8 @@ std::optional<quant::AffineSpec> spec_of_codes(const Checkpoint& source, const s
 std::vector<std::string> block_linears(const model::ModelConfig& config) {
   std::vector<std::string> names;
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    for (const model::LinearRole role : model::kLinearRoles) names.push_back(model::linear_name(i, role));
+    for (const model::LinearRole role : model::linear_roles(config))
+      names.push_back(model::linear_name(i, role));
   }
   return names;
 }

@@ -66,6 +66,8 @@ std::vector<std::string> unpromised_names(std::int64_t block,
   std::vector<std::string> names = {prefix + "self_attn.q_norm.weight", prefix + "self_attn.k_norm.weight"};
   for (const model::LinearRole role : model::kLinearRoles)
     names.push_back(model::linear_name(block, role) + ".bias");
+  for (const char* norm : {"input_layernorm.bias", "post_attention_layernorm.bias"})
+    names.push_back(prefix + norm);
   std::erase_if(names, [&](const std::string& name) {
     return std::any_of(promised.begin(), promised.end(),
                        [&](const model::PromisedTensor& tensor) { return tensor.name == name; });

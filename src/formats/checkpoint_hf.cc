@@ -24,7 +24,7 @@ class HfCheckpoint final : public Checkpoint {
       : path_(folder), config_text_(io::read_text_file(folder / "config.json")) {
     const std::string subject = (folder / "config.json").string();
     config_ = model::parse_hf_config(io::parse_json(config_text_, subject), subject);
-    tensors_ = std::make_unique<TensorTable>(folder);
+    tensors_ = std::make_unique<TensorTable>(folder, config_);
     if (options.gptq_zeros) {
       reader_ = make_inferring_gptq_reader(*tensors_, config_, *options.gptq_zeros);
       return;
@@ -75,7 +75,7 @@ class HfCheckpoint final : public Checkpoint {
     if (!reader_) return std::nullopt;
     if (const auto& most = reader_->specs().otherwise()) return most;
     for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-      for (const model::LinearRole role : model::kLinearRoles) {
+      for (const model::LinearRole role : model::linear_roles(config_)) {
         if (const auto spec = packed_spec_of(model::linear_name(i, role))) return spec;
       }
     }
@@ -146,7 +146,7 @@ class HfCheckpoint final : public Checkpoint {
     return reader_ ? reader_->matrix_shape(*tensors_, name) : std::vector<std::int64_t>{};
   }
   quant::AffineSpec spec_of(std::string_view linear) const {
-    const auto spec = reader_->specs().of(linear);
+    const auto spec = reader_->specs().of(model::stored_name(config_, linear));
     if (!spec)
       fail(ErrorKind::kCorrupt, kWhere, path_.string(), ": '", linear,
            "' is stored as codes, but the quantization configuration calls it a float linear; want bits and "
@@ -155,7 +155,7 @@ class HfCheckpoint final : public Checkpoint {
   }
   /// Of a linear, from the configuration: packed shapes are checked against it.
   model::LinearShape expected_shape(std::string_view linear) const {
-    for (const model::LinearRole role : model::kLinearRoles) {
+    for (const model::LinearRole role : model::linear_roles(config_)) {
       if (linear.ends_with(model::hf_name(role))) return model::linear_shape(config_, role);
     }
     fail(ErrorKind::kNotFound, kWhere, path_.string(), ": '", linear, "' is no linear of a block");
@@ -163,7 +163,7 @@ class HfCheckpoint final : public Checkpoint {
   /// " and others" where linears differ.
   std::string mixed_words(const std::optional<quant::AffineSpec>& most) const {
     for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-      for (const model::LinearRole role : model::kLinearRoles) {
+      for (const model::LinearRole role : model::linear_roles(config_)) {
         const auto spec = packed_spec_of(model::linear_name(i, role));
         if (spec && spec != most) return ", mixed";
       }

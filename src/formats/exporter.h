@@ -69,6 +69,8 @@ class Exporter {
   /// What whoever loads the result must know; empty for most.
   virtual std::string_view note() const { return {}; }
   virtual bool writes_directory() const = 0;
+  /// Why no model of this structure can be written, whatever its weights; empty for those that can.
+  virtual std::string unfit_structure(const model::ModelConfig&) const { return {}; }
   /// For a source that outlives it.
   virtual std::unique_ptr<FitJudge> judge(const Checkpoint& source) const = 0;
   /// What fits_of() says for this format alone.

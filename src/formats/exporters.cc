@@ -35,7 +35,12 @@ std::vector<std::vector<LinearFit>> fits_of(const Checkpoint& source,
     for (const auto& judge : judges) judge->add(linear, codes ? &*codes : nullptr);
   }
   std::vector<std::vector<LinearFit>> out;
-  for (const auto& judge : judges) out.push_back(judge->finish());
+  for (std::size_t i = 0; i < formats.size(); ++i) {
+    out.push_back(judges[i]->finish());
+    const std::string reason = formats[i]->unfit_structure(source.config());
+    if (reason.empty()) continue;
+    for (LinearFit& fit : out.back()) fit = {std::move(fit.linear), "", false, reason};
+  }
   return out;
 }
 

@@ -304,6 +304,9 @@ class GgufExporter final : public Exporter {
   std::string_view name() const override { return "gguf"; }
   std::string_view clients() const override { return "llama.cpp"; }
   bool writes_directory() const override { return false; }
+  std::string unfit_structure(const model::ModelConfig& config) const override {
+    return config.family == "opt" ? "llama.cpp has no OPT architecture" : "";
+  }
 
   std::unique_ptr<FitJudge> judge(const Checkpoint& source) const override {
     return std::make_unique<GgufJudge>(source);
@@ -311,6 +314,7 @@ class GgufExporter final : public Exporter {
 
   ExportReport write(const Checkpoint& source, const fs::path& output,
                      const ExportOptions& options) const override {
+    refuse_structure(source, *this);
     GgufFileOf file(source, options);
     file.plan();
     return file.write(output);

@@ -27,7 +27,7 @@ std::int64_t bytes_of(const TensorToWrite& tensor) {
 }
 
 bool is_norm(std::string_view name) {
-  return name.ends_with("norm.weight");
+  return name.ends_with("norm.weight") || name.ends_with("norm.bias");
 }
 
 // Fills shards in order and writes each when it is full. Tensor bytes exist for one shard at a time.
@@ -100,9 +100,10 @@ void check_f16_range(const std::vector<float>& values, const std::string& name) 
 // A tensor of the source: changed values if there are some, norms as F32.
 TensorToWrite outer_tensor(const Checkpoint& source, const model::PromisedTensor& tensor,
                            const std::map<std::string, std::vector<float>>& changed, const std::string& key) {
+  const std::string stored = model::stored_name(source.config(), tensor.name);
   const auto found = changed.find(key);
   if (found == changed.end()) {
-    return {tensor.name, is_norm(tensor.name) ? DType::kF32 : source.float_dtype(tensor.name), tensor.shape,
+    return {stored, is_norm(tensor.name) ? DType::kF32 : source.float_dtype(tensor.name), tensor.shape,
             [&source, name = tensor.name] {
               const DType dtype = is_norm(name) ? DType::kF32 : source.float_dtype(name);
               const std::vector<float> values = source.read_f32(name);
@@ -116,7 +117,7 @@ TensorToWrite outer_tensor(const Checkpoint& source, const model::PromisedTensor
     fail(ErrorKind::kInvalidArgument, kWhere, tensor.name, ": ", found->second.size(),
          " changed values; want ", elements);
   }
-  return float_tensor(tensor.name, DType::kF32, tensor.shape, found->second);
+  return float_tensor(stored, DType::kF32, tensor.shape, found->second);
 }
 
 std::string linear_of(const std::string& weight) {
@@ -223,7 +224,8 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
       const quant::QuantizedLinear& linear = packed.linears[static_cast<std::size_t>(*role)];
       check_linear(linear, tensor, options.spec);
       linear_weights += linear.n * linear.k;
-      for (TensorToWrite& part : gptq_tensors_to_write(linear_of(tensor.name), linear)) {
+      for (TensorToWrite& part :
+           gptq_tensors_to_write(model::stored_name(config, linear_of(tensor.name)), linear)) {
         report.packed_linear_bytes += bytes_of(part);
         writer.add(std::move(part));
       }

@@ -18,8 +18,8 @@ namespace crumb::formats {
 
 /// What one decoder block became.
 struct PackedBlock {
-  /// In the order of model::kLinearRoles: codes u8 [N, K], zero points u8 [N, K/G], scales f32 [N, K/G] that
-  /// binary16 can hold.
+  /// By LinearRole, empty where the family has none: codes u8 [N, K], zero points u8 [N, K/G], scales f32 [N,
+  /// K/G] that binary16 can hold.
   std::array<quant::QuantizedLinear, std::size(model::kLinearRoles)> linears;
   /// Float tensors of the block that training changed (norms, biases), by their names inside the block
   /// ("input_layernorm.weight"); written as F32. The others are copied.

@@ -180,7 +180,7 @@ HfOutputReport write_synthetic(const model::ModelConfig& config, const quant::Af
   options.activations = activations;
   return write_hf_gptq(source, folder, options, [&](std::int64_t block) {
     PackedBlock out;
-    for (const model::LinearRole role : model::kLinearRoles) {
+    for (const model::LinearRole role : model::linear_roles(config)) {
       out.linears[static_cast<std::size_t>(role)] = random_linear(
           model::linear_shape(config, role), spec, seed_of(seed, model::linear_name(block, role)));
     }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "formats/checkpoint_readers.h"
 #include "io/json.h"
+#include "model/family.h"
 
 namespace crumb::formats {
 namespace {
@@ -18,12 +19,12 @@ constexpr std::string_view kWhere = "formats.checkpoint";
 
 }  // namespace
 
-TensorTable::TensorTable(const fs::path& folder) : folder_(folder) {
+TensorTable::TensorTable(const fs::path& folder, const model::ModelConfig& config) : folder_(folder) {
   if (fs::exists(folder / "model.safetensors.index.json")) {
-    open_shards();
+    open_shards(config);
   } else if (fs::exists(folder / "model.safetensors")) {
     shards_.emplace_back(folder / "model.safetensors");
-    for (const auto& tensor : shards_.front().tensors()) where_.emplace(tensor.name, 0);
+    for (const auto& tensor : shards_.front().tensors()) add(config, tensor.name, 0);
   } else {
     const bool pickle =
         fs::exists(folder / "pytorch_model.bin") || fs::exists(folder / "pytorch_model.bin.index.json");
@@ -34,7 +35,16 @@ TensorTable::TensorTable(const fs::path& folder) : folder_(folder) {
   }
 }
 
-void TensorTable::open_shards() {
+void TensorTable::add(const model::ModelConfig& config, const std::string& stored, std::size_t shard) {
+  const auto [place, fresh] =
+      where_.try_emplace(model::name_from_stored(config, stored), Place{shard, stored});
+  if (!fresh && place->second.stored != stored) {
+    fail(ErrorKind::kCorrupt, kWhere, folder_.string(), ": tensors '", place->second.stored, "' and '",
+         stored, "' are two names of one tensor of ", config.family, " models; want one of them");
+  }
+}
+
+void TensorTable::open_shards(const model::ModelConfig& config) {
   const fs::path index = folder_ / "model.safetensors.index.json";
   const json map = io::parse_json(io::read_text_file(index), index.string());
   if (!map.is_object() || !map.contains("weight_map") || !map["weight_map"].is_object()) {
@@ -61,20 +71,21 @@ void TensorTable::open_shards() {
       fail(ErrorKind::kCorrupt, kWhere, (folder_ / shard).string(), ": tensor '", name,
            "' is not in it; the index says so; download both again");
     }
-    where_.emplace(name, files[shard]);
+    add(config, name, files[shard]);
   }
 }
 
-const io::SafetensorsFile& TensorTable::file_of(std::string_view name) const {
+const TensorTable::Place& TensorTable::place_of(std::string_view name) const {
   const auto found = where_.find(name);
   if (found == where_.end())
     fail(ErrorKind::kNotFound, kWhere, folder_.string(), ": tensor '", name,
          "' is missing; the download may be incomplete");
-  return shards_[found->second];
+  return found->second;
 }
 
 const io::TensorInfo& TensorTable::info(std::string_view name) const {
-  return file_of(name).at(name);
+  const Place& place = place_of(name);
+  return shards_[place.shard].at(place.stored);
 }
 
 std::vector<float> TensorTable::floats(std::string_view name) const {
@@ -99,6 +110,10 @@ std::vector<float> TensorTable::float_rows(std::string_view name, std::int64_t f
   io::convert_to_f32(file.bytes(tensor).subspan(begin * width, length * width), tensor.dtype, values);
   check_finite(values, file.path().string(), name);
   return values;
+}
+
+std::vector<std::int32_t> TensorTable::integers(std::string_view name) const {
+  return file_of(name).read_i32(place_of(name).stored);
 }
 
 std::vector<std::uint32_t> TensorTable::words(std::string_view name) const {

@@ -41,7 +41,7 @@ InputEnergies collect_input_energies(const nn::DecoderBlock& block, const calib:
 
 void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const recipe::Rounding& how,
                  const InputEnergies* energies) {
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : block.roles()) {
     nn::QuantLinear& linear = block.linear(role);
     const std::int64_t groups = spec.groups(linear.k);
     const Tensor w = linear.weight.detach().to(at::kCPU).contiguous();
@@ -68,7 +68,7 @@ void start_block(nn::DecoderBlock& block, const quant::AffineSpec& spec, const r
 void start_from_codes(nn::DecoderBlock& block, const LinearCodes& codes) {
   constexpr float kReach = 0.49f;  // of a step, so that rounding of the product cannot pass the boundary
   constexpr float kFar = std::numeric_limits<float>::infinity();
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : block.roles()) {
     nn::QuantLinear& linear = block.linear(role);
     const quant::QuantizedLinear& from = codes[static_cast<std::size_t>(role)];
     CRUMB_CHECK(from.n == linear.n && from.k == linear.k);

@@ -71,7 +71,9 @@ TransformSite transform_site(const model::ModelConfig& c, Site site, Tying tying
   const Row& row = row_of(site);
   TransformSite out;
   out.site = site;
-  out.consumers = row.consumers;
+  for (const LinearRole role : row.consumers) {
+    if (role != LinearRole::kGate || c.mlp == model::MlpKind::kSwiglu) out.consumers.push_back(role);
+  }
   out.representative = row.representative;
   out.input = row.input;
   out.admits_shift = row.admits_shift;
@@ -106,6 +108,11 @@ TransformSite transform_site(const model::ModelConfig& c, Site site, Tying tying
               "mode)");
         }
         out.factors = q_width;
+        break;
+      }
+      if (c.positions != model::PositionKind::kRope) {  // no pairs
+        out.factors = kv_width;
+        if (grouped) out.producer_index = of_query_heads(c, at::arange(kv_width, at::kLong));
         break;
       }
       CRUMB_CHECK(c.head_dim % 2 == 0);

@@ -15,7 +15,7 @@ enum class Site {
   kMlpInput,        // post_attention_layernorm -> gate, up
   kValueOutput,     // v -> o: softmax rows sum to 1, so it passes the attention
   kQueryKey,        // q, k: the factors cancel in q . k
-  kUpDown           // up -> down: silu(gate) * up is linear in up
+  kUpDown           // up -> down: silu(gate) * up is linear in up; relu(up) only for positive factors
 };
 inline constexpr Site kSites[] = {Site::kAttentionInput, Site::kMlpInput, Site::kValueOutput, Site::kQueryKey,
                                   Site::kUpDown};

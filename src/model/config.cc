@@ -130,7 +130,7 @@ void check_attention(const ModelConfig& c, std::string_view subject) {
          " is no multiple of num_key_value_heads ", c.num_key_value_heads,
          "; every key/value head serves the same number of query heads");
   }
-  if (c.head_dim % 2 != 0) {
+  if (c.positions == PositionKind::kRope && c.head_dim % 2 != 0) {
     fail(ErrorKind::kCorrupt, kWhere, subject, ": head_dim ", c.head_dim,
          " is odd; rotary embedding needs pairs");
   }
@@ -174,6 +174,34 @@ std::int64_t sliding_window(const json& config, const Reader& read, const Family
        "; crumb gives all blocks the same attention");
 }
 
+// Names of OPT's configuration class. Its defaults are transformers': biases everywhere, tied.
+void read_opt(const Reader& read, ModelConfig& c, std::string_view subject) {
+  const auto only = [&](const char* key, bool wanted, std::string_view meaning) {
+    if (read.flag(key, wanted) == wanted) return;
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": ", key, " is ", wanted ? "false" : "true", ": ",
+         meaning, "; crumb computes the other kind only");
+  };
+  c.intermediate_size = read.positive("ffn_dim");
+  only("do_layer_norm_before", true, "norms that follow the attention and the MLP (OPT-350m)");
+  only("_remove_final_layer_norm", false, "a model without its last norm");
+  only("layer_norm_elementwise_affine", true, "norms without weights");
+  if (const std::int64_t width = read.positive("word_embed_proj_dim", c.hidden_size);
+      width != c.hidden_size) {
+    fail(ErrorKind::kUnsupported, kWhere, subject, ": word_embed_proj_dim is ", width, " and hidden_size ",
+         c.hidden_size, ": embeddings that are projected (OPT-350m); crumb takes those of equal width only");
+  }
+  c.attention_bias = c.attention_output_bias = c.mlp_bias = read.flag("enable_bias", true);
+  c.tie_word_embeddings = read.flag("tie_word_embeddings", true);
+}
+
+void check_activation(const Reader& read, const Family& family, std::string_view subject) {
+  const bool relu = family.mlp == MlpKind::kRelu;
+  const std::string found = read.text(relu ? "activation_function" : "hidden_act");
+  if (found.empty() || (relu ? found == "relu" : found == "silu" || found == "swish")) return;
+  fail(ErrorKind::kUnsupported, kWhere, subject, ": ", relu ? "activation_function" : "hidden_act", " is '",
+       found, "'; crumb computes ", relu ? "relu" : "silu", " only in ", family.name, " models");
+}
+
 }  // namespace
 
 ModelConfig parse_hf_config(const json& config, std::string_view subject) {
@@ -184,11 +212,16 @@ ModelConfig parse_hf_config(const json& config, std::string_view subject) {
 
   ModelConfig c;
   c.family = family.name;
+  c.norm = family.norm;
+  c.mlp = family.mlp;
+  c.positions = family.positions;
+  const bool opt = family.name == "opt";
   c.hidden_size = read.positive("hidden_size");
-  c.intermediate_size = read.positive("intermediate_size");
+  if (!opt) c.intermediate_size = read.positive("intermediate_size");
   c.num_hidden_layers = read.positive("num_hidden_layers");
   c.num_attention_heads = read.positive("num_attention_heads");
-  c.num_key_value_heads = read.positive("num_key_value_heads", c.num_attention_heads);
+  c.num_key_value_heads =
+      opt ? c.num_attention_heads : read.positive("num_key_value_heads", c.num_attention_heads);
   c.vocab_size = read.positive("vocab_size");
   c.max_position_embeddings = read.positive("max_position_embeddings");
   c.head_dim = read.positive("head_dim", family.default_head_dim);
@@ -209,14 +242,12 @@ ModelConfig parse_hf_config(const json& config, std::string_view subject) {
   c.attention_bias = family.qkv_bias || bias_key;
   c.attention_output_bias = bias_key;
   c.mlp_bias = family.bias_keys && read.flag("mlp_bias", false);
-  const std::string activation = read.text("hidden_act");
-  if (!activation.empty() && activation != "silu" && activation != "swish") {
-    fail(ErrorKind::kUnsupported, kWhere, subject, ": hidden_act is '", activation,
-         "'; crumb computes silu only");
-  }
+  if (opt) read_opt(read, c, subject);
+  check_activation(read, family, subject);
 
   c.sliding_window = sliding_window(config, read, family, c.num_hidden_layers, subject);
-  c.rope = parse_rope(config, family, c.max_position_embeddings, subject);
+  if (c.positions == PositionKind::kRope)
+    c.rope = parse_rope(config, family, c.max_position_embeddings, subject);
   const std::vector<std::int64_t> bos = token_ids(config, "bos_token_id", c.vocab_size, subject);
   c.bos_token_id = bos.empty() ? -1 : bos.front();
   c.eos_token_ids = token_ids(config, "eos_token_id", c.vocab_size, subject);

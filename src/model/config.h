@@ -23,9 +23,21 @@ struct RopeConfig {
   std::int64_t original_max_position_embeddings = 0;  // llama3, yarn
 };
 
-/// Field names are Hugging Face's.
+/// kRms: x / sqrt(mean(x^2) + eps) * w. kLayer: LayerNorm, (x - mean) / sqrt(var + eps) * w + b.
+enum class NormKind { kRms, kLayer };
+/// kSwiglu: down(silu(gate) * up). kRelu: down(max(up, 0)); such blocks have no gate.
+enum class MlpKind { kSwiglu, kRelu };
+/// kRope: queries and keys are rotated. kLearned: a row of a table is added to the embedding.
+enum class PositionKind { kRope, kLearned };
+/// Position p of kLearned is row p + 2 of the table (OPT's first rows are those of padding).
+inline constexpr std::int64_t kLearnedPositionOffset = 2;
+
+/// Field names are Hugging Face's; where families differ, Llama's.
 struct ModelConfig {
-  std::string family;  // name in the family table: "llama", "mistral", "qwen2", "qwen3"
+  std::string family;  // name in the family table: "llama", "mistral", "qwen2", "qwen3", "opt"
+  NormKind norm = NormKind::kRms;
+  MlpKind mlp = MlpKind::kSwiglu;
+  PositionKind positions = PositionKind::kRope;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
   std::int64_t num_hidden_layers = 0;
@@ -35,7 +47,7 @@ struct ModelConfig {
   std::int64_t vocab_size = 0;
   std::int64_t max_position_embeddings = 0;
   std::int64_t sliding_window = 0;  // positions that are attended to, the own included; 0: all
-  double rms_norm_eps = 1e-5;
+  double rms_norm_eps = 1e-5;       // of the norms, whichever kind they are
   bool tie_word_embeddings = false;
   bool attention_bias = false;  // q, k, v (and o when attention_output_bias) have a bias
   bool attention_output_bias = false;
@@ -48,8 +60,8 @@ struct ModelConfig {
 
 /// From a config.json of any supported family (transformers 4 and 5 spellings). `subject` is the file named
 /// in errors. Throws Unsupported for an unknown architecture or rope type (naming those known), for blocks
-/// that differ in their window, and for activations other than silu; Corrupt for missing or contradicting
-/// fields.
+/// that differ in their window, for activations other than the family's, and for the OPT variants whose norms
+/// follow (350m) or have no weights; Corrupt for missing or contradicting fields.
 ModelConfig parse_hf_config(const nlohmann::json& config, std::string_view subject);
 
 /// Inverse frequencies [head_dim / 2] in f64 and the factor that cos and sin are multiplied by (1 except

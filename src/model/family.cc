@@ -18,17 +18,26 @@ constexpr LinearNames kLinearNames[] = {
     {LinearRole::kGate, "mlp.gate_proj", "ffn_gate"}, {LinearRole::kUp, "mlp.up_proj", "ffn_up"},
     {LinearRole::kDown, "mlp.down_proj", "ffn_down"}};
 
-struct NamePair {
+struct GgufPair {
   std::string_view hf, gguf;
 };
 // Inside a block, without ".weight".
-constexpr NamePair kNormNames[] = {{"input_layernorm", "attn_norm"},
+constexpr GgufPair kNormNames[] = {{"input_layernorm", "attn_norm"},
                                    {"post_attention_layernorm", "ffn_norm"},
                                    {"self_attn.q_norm", "attn_q_norm"},
                                    {"self_attn.k_norm", "attn_k_norm"}};
-constexpr NamePair kOuterNames[] = {{kEmbeddingName, "token_embd.weight"},
+constexpr GgufPair kOuterNames[] = {{kEmbeddingName, "token_embd.weight"},
                                     {kFinalNormName, "output_norm.weight"},
                                     {kHeadName, "output.weight"}};
+
+constexpr NamePair kOptInside[] = {{"self_attn.o_proj", "self_attn.out_proj"},
+                                   {"mlp.up_proj", "fc1"},
+                                   {"mlp.down_proj", "fc2"},
+                                   {"input_layernorm", "self_attn_layer_norm"},
+                                   {"post_attention_layernorm", "final_layer_norm"}};
+constexpr NamePair kOptOutside[] = {{"model.embed_tokens", "model.decoder.embed_tokens"},
+                                    {"model.embed_positions", "model.decoder.embed_positions"},
+                                    {"model.norm", "model.decoder.final_layer_norm"}};
 
 // Defaults are those of transformers' configuration classes, which config.json files rely on. GGUF calls
 // Mistral "llama".
@@ -81,6 +90,24 @@ constexpr Family kFamilies[] = {
      .default_head_dim = 128,
      .window = Family::Window::kWithUseKey,
      .default_sliding_window = 4096},
+    {.name = "opt",
+     .hf_architecture = "OPTForCausalLM",
+     .gguf_architecture = "",
+     .qkv_bias = false,
+     .qk_norm = false,
+     .gguf_permutes_qk = false,
+     .default_rope_theta = 0.0,
+     .default_rms_norm_eps = 1e-5,
+     .bias_keys = false,
+     .default_head_dim = 0,
+     .window = Family::Window::kNone,
+     .default_sliding_window = 0,
+     .norm = NormKind::kLayer,
+     .mlp = MlpKind::kRelu,
+     .positions = PositionKind::kLearned,
+     .stored_blocks = "model.decoder.layers.",
+     .stored_inside = kOptInside,
+     .stored_outside = kOptOutside},
 };
 
 const Family* find(std::string_view Family::*field, std::string_view wanted) {
@@ -100,7 +127,7 @@ bool split_block(std::string_view text, std::string_view& number, std::string_vi
   return std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-constexpr std::string_view kHfBlocks = "model.layers.";
+constexpr std::string_view kHfBlocks = kBlocksName;
 constexpr std::string_view kGgufBlocks = "blk.";
 
 // Name inside a block from one spelling to the other; empty when unknown.
@@ -114,14 +141,14 @@ std::string translate_inner(std::string_view inner, bool to_hf) {
     if ((to_hf ? names.gguf : names.hf) == stem) return cat(to_hf ? names.hf : names.gguf, suffix);
   }
   if (!weight) return {};
-  for (const NamePair& names : kNormNames) {
+  for (const GgufPair& names : kNormNames) {
     if ((to_hf ? names.gguf : names.hf) == stem) return cat(to_hf ? names.hf : names.gguf, suffix);
   }
   return {};
 }
 
 std::string translate(std::string_view name, bool to_hf) {
-  for (const NamePair& names : kOuterNames) {
+  for (const GgufPair& names : kOuterNames) {
     if ((to_hf ? names.gguf : names.hf) == name) return std::string(to_hf ? names.hf : names.gguf);
   }
   const std::string_view from = to_hf ? kGgufBlocks : kHfBlocks, into = to_hf ? kHfBlocks : kGgufBlocks;
@@ -131,7 +158,40 @@ std::string translate(std::string_view name, bool to_hf) {
   return other.empty() ? std::string() : cat(into, number, ".", other);
 }
 
+// `name` with its module translated; empty when no pair has it.
+std::string translate_module(std::string_view name, std::span<const NamePair> pairs, bool to_stored) {
+  for (const NamePair& pair : pairs) {
+    const std::string_view from = to_stored ? pair.ours : pair.stored,
+                           into = to_stored ? pair.stored : pair.ours;
+    if (name == from || (name.starts_with(from) && name[from.size()] == '.'))
+      return cat(into, name.substr(from.size()));
+  }
+  return {};
+}
+
+std::string between_names(const ModelConfig& config, std::string_view name, bool to_stored) {
+  const Family* const family = find_family_by_model_type(config.family);
+  if (family == nullptr || family->stored_blocks == kHfBlocks) return std::string(name);
+  const std::string_view from = to_stored ? kHfBlocks : family->stored_blocks,
+                         into = to_stored ? family->stored_blocks : kHfBlocks;
+  if (name == from) return std::string(into);
+  std::string_view number, inner;
+  if (name.starts_with(from) && split_block(name.substr(from.size()), number, inner)) {
+    const std::string other = translate_module(inner, family->stored_inside, to_stored);
+    return cat(into, number, ".", other.empty() ? inner : std::string_view(other));
+  }
+  const std::string outer = translate_module(name, family->stored_outside, to_stored);
+  return outer.empty() ? std::string(name) : outer;
+}
+
 }  // namespace
+
+std::span<const LinearRole> linear_roles(const ModelConfig& config) {
+  static constexpr LinearRole kWithoutGate[] = {LinearRole::kQ, LinearRole::kK,  LinearRole::kV,
+                                                LinearRole::kO, LinearRole::kUp, LinearRole::kDown};
+  if (config.mlp == MlpKind::kRelu) return kWithoutGate;
+  return kLinearRoles;
+}
 
 std::string_view hf_name(LinearRole role) noexcept {
   return kLinearNames[static_cast<int>(role)].hf;
@@ -211,13 +271,17 @@ std::int64_t block_of(std::string_view hf_tensor) noexcept {
 std::vector<PromisedTensor> block_tensors(const ModelConfig& config, std::int64_t block) {
   const std::string prefix = block_prefix(block);
   std::vector<PromisedTensor> tensors;
-  tensors.push_back({prefix + "input_layernorm.weight", {config.hidden_size}});
-  for (const LinearRole role : kLinearRoles) {
+  const auto norm = [&](std::string_view name) {
+    tensors.push_back({cat(prefix, name, ".weight"), {config.hidden_size}});
+    if (config.norm == NormKind::kLayer)
+      tensors.push_back({cat(prefix, name, ".bias"), {config.hidden_size}});
+  };
+  norm("input_layernorm");
+  for (const LinearRole role : linear_roles(config)) {
     const LinearShape shape = linear_shape(config, role);
-    if (role == LinearRole::kGate)
-      tensors.push_back({prefix + "post_attention_layernorm.weight", {config.hidden_size}});
     tensors.push_back({linear_name(block, role) + ".weight", {shape.n, shape.k}, true});
     if (has_bias(config, role)) tensors.push_back({linear_name(block, role) + ".bias", {shape.n}});
+    if (role == LinearRole::kO) norm("post_attention_layernorm");
   }
   if (config.qk_norm) {
     tensors.push_back({prefix + "self_attn.q_norm.weight", {config.head_dim}});
@@ -229,10 +293,28 @@ std::vector<PromisedTensor> block_tensors(const ModelConfig& config, std::int64_
 std::vector<PromisedTensor> outer_tensors(const ModelConfig& config) {
   std::vector<PromisedTensor> tensors;
   tensors.push_back({std::string(kEmbeddingName), {config.vocab_size, config.hidden_size}});
+  if (config.positions == PositionKind::kLearned) {
+    tensors.push_back({std::string(kPositionsName),
+                       {config.max_position_embeddings + kLearnedPositionOffset, config.hidden_size}});
+  }
   tensors.push_back({std::string(kFinalNormName), {config.hidden_size}});
+  if (config.norm == NormKind::kLayer)
+    tensors.push_back({std::string(kFinalNormBiasName), {config.hidden_size}});
   if (!config.tie_word_embeddings)
     tensors.push_back({std::string(kHeadName), {config.vocab_size, config.hidden_size}});
   return tensors;
+}
+
+std::string stored_name(const ModelConfig& config, std::string_view name) {
+  return between_names(config, name, /*to_stored=*/true);
+}
+std::string name_from_stored(const ModelConfig& config, std::string_view stored) {
+  const Family* const family = find_family_by_model_type(config.family);
+  constexpr std::string_view kBase = "model.";  // files of the model without its head leave it out
+  if (family != nullptr && stored.starts_with("decoder.") &&
+      family->stored_blocks.starts_with("model.decoder."))
+    return between_names(config, cat(kBase, stored), /*to_stored=*/false);
+  return between_names(config, stored, /*to_stored=*/false);
 }
 
 std::string hf_name_from_gguf(std::string_view gguf_tensor) {

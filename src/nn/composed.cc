@@ -84,6 +84,34 @@ Tensor fake_quant(const Tensor& w, const Tensor& scale, const Tensor& zero_point
   return ((code - z) * s).reshape({n, k});
 }
 
+Tensor range_fake_quant(const Tensor& x, const Tensor& gamma, const Tensor& beta, const RangeQuant& how) {
+  const double most = (1 << how.bits) - 1, half = 1 << (how.bits - 1);
+  Tensor high = x.amax({1}, /*keepdim=*/true), low = x.amin({1}, true), up = gamma, down = beta;
+  if (!up.defined()) up = at::ones_like(high).detach();
+  if (!down.defined()) down = at::ones_like(low).detach();
+  if (how.holds_zero) {
+    const Tensor one_value = high == low;
+    up = up.masked_fill(one_value, 1);
+    down = down.masked_fill(one_value, 1);
+    high = high.clamp_min(0);
+    low = low.clamp_max(0);
+  }
+  const Tensor top = up * high, bottom = down * low;
+  Tensor scale, zero_point;
+  if (how.scheme == RangeQuant::Scheme::kAsymmetric) {
+    scale = ((top - bottom) / most).clamp(how.min_scale, quant::kMaxScale);
+    zero_point = (-bottom / scale).detach().clamp(-1e4, 1e4).round();
+    if (how.holds_zero) zero_point = zero_point.clamp(0, most);
+  } else {
+    scale = (at::maximum(top.abs(), bottom.abs()) / (half - 1)).clamp(how.min_scale, quant::kMaxScale);
+    zero_point =
+        at::full_like(scale, how.scheme == RangeQuant::Scheme::kSymmetric ? half - 1 : half).detach();
+  }
+  const Tensor t = x / scale, u = straight_through(t.detach().round(), t) + zero_point;
+  const Tensor clamped = u.detach().clamp(0, most);
+  return (at::where(u.detach() == clamped, u, clamped) - zero_point) * scale;
+}
+
 void adamw_step(Tensor& w, const Tensor& g, Tensor& m, Tensor& v, std::int64_t step, double lr,
                 const AdamWSettings& s) {
   const at::NoGradGuard no_grad;

@@ -143,6 +143,10 @@ std::size_t input_of(LinearRole role) {
 std::vector<std::pair<std::string, Tensor*>> DecoderBlock::norms() {
   std::vector<std::pair<std::string, Tensor*>> all = {
       {"input_layernorm.weight", &input_norm}, {"post_attention_layernorm.weight", &post_attention_norm}};
+  const bool biases = config_.norm == model::NormKind::kLayer;
+  if (biases || input_norm_bias.defined()) all.emplace_back("input_layernorm.bias", &input_norm_bias);
+  if (biases || post_attention_norm_bias.defined())
+    all.emplace_back("post_attention_layernorm.bias", &post_attention_norm_bias);
   if (config_.qk_norm) {
     all.emplace_back("self_attn.q_norm.weight", &q_norm);
     all.emplace_back("self_attn.k_norm.weight", &k_norm);
@@ -187,6 +191,13 @@ Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const mo
 
 }  // namespace
 
+Tensor norm(const model::ModelConfig& config, const Tensor& x, const Tensor& weight, const Tensor& bias,
+            const Compute& compute) {
+  if (config.norm == model::NormKind::kLayer) return layer_norm(x, weight, bias, config.rms_norm_eps);
+  const Tensor y = rms_norm(x, weight, config.rms_norm_eps, compute);
+  return bias.defined() ? y + bias : y;
+}
+
 Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute& compute, KvCache* cache,
                          LinearInputs* inputs) const {
   const model::ModelConfig& c = config_;
@@ -203,9 +214,9 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
 
   // Attention half. In Block-AP the block's input is a constant of the step, which saves the gradient of its
   // norm.
-  const bool constant_input = at::GradMode::is_enabled() && !x.requires_grad() &&
-                              input_norm.requires_grad() && !input_norm_bias.defined() &&
-                              !activations.any() &&
+  const bool constant_input = c.norm == model::NormKind::kRms && at::GradMode::is_enabled() &&
+                              !x.requires_grad() && input_norm.requires_grad() &&
+                              !input_norm_bias.defined() && !activations.any() &&
                               linear(LinearRole::kQ).state == QuantLinear::State::kFakeQuant;
   Tensor normed, unit;  // [M, hidden_size]; unit: before the norm's weight
   if (constant_input) {
@@ -213,8 +224,7 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
     unit = rms_norm(x, at::ones_like(input_norm), c.rms_norm_eps, compute).view({tokens, c.hidden_size});
     normed = unit * input_norm;
   } else {
-    normed = rms_norm(x, input_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
-    if (input_norm_bias.defined()) normed = normed + input_norm_bias;
+    normed = norm(c, x, input_norm, input_norm_bias, compute).view({tokens, c.hidden_size});
   }
   const Tensor attention_in = fake_quant_activation(normed, activations.linear_inputs[0]);
   const auto from_norm = [&](LinearRole role) {
@@ -228,8 +238,12 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
     q = rms_norm(q.view({tokens, c.num_attention_heads, c.head_dim}), q_norm, c.rms_norm_eps, compute);
     k = rms_norm(k.view({tokens, c.num_key_value_heads, c.head_dim}), k_norm, c.rms_norm_eps, compute);
   }
-  q = rope(q.view({batch, t, c.num_attention_heads * c.head_dim}), table, c.head_dim, first, compute);
-  k = rope(k.view({batch, t, c.num_key_value_heads * c.head_dim}), table, c.head_dim, first, compute);
+  q = q.view({batch, t, c.num_attention_heads * c.head_dim});
+  k = k.view({batch, t, c.num_key_value_heads * c.head_dim});
+  if (c.positions == model::PositionKind::kRope) {
+    q = rope(q, table, c.head_dim, first, compute);
+    k = rope(k, table, c.head_dim, first, compute);
+  }
   q = quantize_heads(q, activations.query);
   k = quantize_heads(k, activations.key);
   const Tensor attended =
@@ -241,16 +255,21 @@ Tensor DecoderBlock::run(const Tensor& x, const RopeTable& table, const Compute&
   const Tensor after_attention = x + project(LinearRole::kO, o_in).view_as(x);
 
   // MLP half.
-  Tensor mlp_normed =
-      rms_norm(after_attention, post_attention_norm, c.rms_norm_eps, compute).view({tokens, c.hidden_size});
-  if (post_attention_norm_bias.defined()) mlp_normed = mlp_normed + post_attention_norm_bias;
+  const Tensor mlp_normed = norm(c, after_attention, post_attention_norm, post_attention_norm_bias, compute)
+                                .view({tokens, c.hidden_size});
   const Tensor mlp_in = fake_quant_activation(mlp_normed, activations.linear_inputs[2]);
-  const Tensor gate = project(LinearRole::kGate, mlp_in), up = project(LinearRole::kUp, mlp_in);  // [M, F]
-  if (inputs != nullptr) *inputs = {normed, attended, mlp_normed, swiglu(gate, up, compute)};
   const ActivationQuant& down_in = activations.linear_inputs[3];
-  const Tensor down =
-      down_in.on() ? project(LinearRole::kDown, fake_quant_activation(swiglu(gate, up, compute), down_in))
-                   : linear(LinearRole::kDown).forward_swiglu(gate, up, compute);
+  const Tensor up = project(LinearRole::kUp, mlp_in);  // [M, F]
+  Tensor gate, product;                                // product: down's input, where it must exist
+  if (c.mlp == model::MlpKind::kRelu) {
+    product = at::relu(up);
+  } else {
+    gate = project(LinearRole::kGate, mlp_in);
+    if (inputs != nullptr || down_in.on()) product = swiglu(gate, up, compute);
+  }
+  if (inputs != nullptr) *inputs = {normed, attended, mlp_normed, product};
+  const Tensor down = product.defined() ? project(LinearRole::kDown, fake_quant_activation(product, down_in))
+                                        : linear(LinearRole::kDown).forward_swiglu(gate, up, compute);
   return after_attention + down.view_as(x);
 }
 
@@ -267,6 +286,7 @@ DecoderBlock::LinearInputs DecoderBlock::linear_inputs(const Tensor& x, const Ro
 }
 
 RopeTable make_rope_table(const model::ModelConfig& config, std::int64_t length, const at::Device& device) {
+  if (config.positions != model::PositionKind::kRope) return {};
   const model::RopeFrequencies frequencies = model::rope_frequencies(config);
   const auto half = static_cast<std::int64_t>(frequencies.inv_freq.size());
   Tensor cos = at::empty({length, half}, at::kFloat), sin = at::empty({length, half}, at::kFloat);

@@ -1,4 +1,4 @@
-// One Llama-like decoder block: the unit that Block-AP trains.
+// One decoder block: the unit that Block-AP trains.
 #pragma once
 #include <array>
 #include <string>
@@ -45,7 +45,7 @@ struct QuantLinear {
   void set_dequantized(const quant::QuantizedLinear& quantized, const at::Device& device);
 };
 
-/// Place of a linear's input in DecoderBlock::LinearInputs: 0 for q, k, v; 1 for o; 2 for gate, up; 3 for
+/// Place of a linear's input in DecoderBlock::LinearInputs: 0 for q, k, v; 1 for o; 2 for gate and up; 3 for
 /// down.
 std::size_t input_of(model::LinearRole role);
 
@@ -75,12 +75,16 @@ class DecoderBlock {
   QuantLinear& linear(model::LinearRole role) { return linears_[static_cast<std::size_t>(role)]; }
   const QuantLinear& linear(model::LinearRole role) const { return linears_[static_cast<std::size_t>(role)]; }
 
+  /// The linears that this configuration has; the others stay empty.
+  std::span<const model::LinearRole> roles() const { return model::linear_roles(config_); }
+
   /// Norm weights by their names inside the block ("input_layernorm.weight", "self_attn.q_norm.weight"); q/k
-  /// norms only where the family has them. Pointers stay valid while the block lives.
+  /// norms only where the family has them, biases there or where a transformation made them. Pointers stay
+  /// valid while the block lives.
   std::vector<std::pair<std::string, at::Tensor*>> norms();
 
   at::Tensor input_norm, post_attention_norm;            // [hidden_size]
-  at::Tensor input_norm_bias, post_attention_norm_bias;  // [hidden_size]; undefined: none, as in every family
+  at::Tensor input_norm_bias, post_attention_norm_bias;  // [hidden_size], or undefined
   at::Tensor q_norm, k_norm;                             // [head_dim], or undefined
   ActivationQuants activations;                          // off unless a method switches them on
   const model::ModelConfig& config() const { return config_; }
@@ -93,7 +97,12 @@ class DecoderBlock {
   std::array<QuantLinear, 7> linears_;
 };
 
-/// cos and sin for positions 0 … length - 1, computed in f64, stored f32.
+/// The configuration's norm over the last dimension of x. `bias` may be undefined.
+at::Tensor norm(const model::ModelConfig& config, const at::Tensor& x, const at::Tensor& weight,
+                const at::Tensor& bias, const Compute& compute);
+
+/// cos and sin for positions 0 … length - 1, computed in f64, stored f32; undefined where the configuration
+/// rotates nothing.
 RopeTable make_rope_table(const model::ModelConfig& config, std::int64_t length, const at::Device& device);
 
 }  // namespace crumb::nn

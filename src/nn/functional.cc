@@ -177,7 +177,8 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
     Tensor grad = at::empty_like(y);
     const double loss = kernels::mse_loss(data(y), data(target), m, h, 1.0f, out(grad), nullptr, nullptr);
     ctx->saved_data["grad"] = grad;
-    return at::scalar_tensor(static_cast<float>(loss), y.options());  // above f32: infinity, as the twin gives
+    return at::scalar_tensor(static_cast<float>(loss),
+                             y.options());  // above f32: infinity, as the twin gives
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     return {ctx->saved_data["grad"].toTensor() * grads[0], Tensor()};
@@ -188,6 +189,10 @@ struct MseLoss : torch::autograd::Function<MseLoss> {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, const Compute& compute) {
   return use_kernels(x, compute) ? RmsNorm::apply(x, weight, eps) : composed::rms_norm(x, weight, eps);
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  return at::layer_norm(x, weight.sizes(), weight, bias, eps);
 }
 
 Tensor rope(const Tensor& x, const RopeTable& table, std::int64_t head_dim, std::int64_t first,

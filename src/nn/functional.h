@@ -10,6 +10,9 @@ namespace crumb::nn {
 /// y = x * rsqrt(mean(x^2) + eps) * w, over the last dimension. x [..., H] f32, w [H].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, const Compute& compute);
 
+/// LayerNorm: y = (x - mean(x)) / sqrt(var(x) + eps) * w + b, over the last dimension; ATen's own kernel.
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
+
 /// cos and sin of position * inv_freq, each [T, head_dim / 2], times the family's attention scaling.
 struct RopeTable {
   at::Tensor cos, sin;

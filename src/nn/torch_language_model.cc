@@ -50,13 +50,12 @@ class TorchSession final : public model::Session {
       fail(ErrorKind::kInvalidArgument, "nn.session", length_ + count, " tokens: the session was opened for ",
            capacity_, "; ask for fewer tokens or open a longer session");
     }
-    Tensor x = embed(lm_->embedding, ids_tensor(tokens, batch_, count, lm_->device()));
+    Tensor x = lm_->embed(ids_tensor(tokens, batch_, count, lm_->device()), length_);
     for (std::size_t i = 0; i < caches_.size(); ++i)
       x = lm_->blocks[i].forward(x, rope_, lm_->compute, &caches_[i]);
     length_ += count;
     const Tensor last = x.narrow(1, count - 1, 1).reshape({batch_, lm_->config.hidden_size});
-    logits_ = matmul(rms_norm(last, lm_->final_norm, lm_->config.rms_norm_eps, lm_->compute), false,
-                     lm_->head.to(at::kFloat), true, lm_->compute.precision)
+    logits_ = matmul(lm_->last_norm(last), false, lm_->head.to(at::kFloat), true, lm_->compute.precision)
                   .to(at::kCPU)
                   .contiguous();
     return {logits_.const_data_ptr<float>(), static_cast<std::size_t>(logits_.numel())};
@@ -86,13 +85,12 @@ class TorchLanguageModel final : public model::LanguageModel {
     check_ids(tokens, vocab_size());
     if (!rope_.cos.defined() || rope_.cos.size(0) < length)
       rope_ = make_rope_table(lm_->config, length, lm_->device());
-    Tensor x = embed(lm_->embedding, ids_tensor(tokens, 1, length, lm_->device()));
+    Tensor x = lm_->embed(ids_tensor(tokens, 1, length, lm_->device()));
     for (const DecoderBlock& block : lm_->blocks) {
       throw_if_interrupted("nn.forward");
       x = block.forward(x, rope_, lm_->compute);
     }
-    const Tensor normed = rms_norm(x.view({length, lm_->config.hidden_size}), lm_->final_norm,
-                                   lm_->config.rms_norm_eps, lm_->compute);
+    const Tensor normed = lm_->last_norm(x.view({length, lm_->config.hidden_size}));
     const Tensor head = lm_->head.to(at::kFloat);
     for (std::int64_t begin = 0; begin < length; begin += chunk_) {
       const std::int64_t rows = std::min(chunk_, length - begin);

@@ -88,7 +88,7 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
   const calib::StoreOptions options = stream_options(c);
   nn::CausalLm shell = load_shell(*c.checkpoint, c.block_compute, c.device);
   const auto make_stream = [&](const data::TokenWindows& windows) {
-    return embed_windows(shell.embedding, windows, options);
+    return embed_windows(shell, windows, options);
   };
   // X_fp and X_q for training and validation windows; the full-precision stream of E2E-QP's windows travels
   // along.
@@ -98,7 +98,7 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
                          quantized_validation = make_stream(c.calibration.validation);
   std::optional<calib::ActivationStore> teacher;
   if (teacher_needed) teacher = make_stream(c.calibration.e2e);
-  shell = {};
+  shell.embedding = shell.positions = shell.head = at::Tensor();
   const std::int64_t batch = c.recipe.block_ap.batch;
   const nn::RopeTable rope =
       nn::make_rope_table(config, std::max(c.calibration.train.columns, c.calibration.e2e.columns), c.device);
@@ -165,11 +165,9 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
   c.report["blocks"] = std::move(rows);
   if (teacher) {  // what the head sees
     const at::NoGradGuard no_grad;
-    const at::Tensor norm =
-        tensor_from(c.checkpoint->read_f32(model::kFinalNormName), {config.hidden_size}).to(c.device);
+    shell.compute = c.e2e_compute;
     for (std::int64_t w = 0; w < teacher->windows(); ++w) {
-      teacher->write(
-          w, nn::rms_norm(teacher->read(w, 1).to(c.device), norm, config.rms_norm_eps, c.e2e_compute));
+      teacher->write(w, shell.last_norm(teacher->read(w, 1).to(c.device)));
     }
   }
   return teacher;

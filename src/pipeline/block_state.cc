@@ -22,7 +22,9 @@ std::string linear_key(model::LinearRole role, std::string_view part) {
 
 void save_block_state(const std::filesystem::path& file, const PackedBlock& block) {
   std::vector<io::TensorToWrite> tensors;
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (std::size_t i = 0; i < block.linears.size(); ++i) {
+    const auto role = static_cast<model::LinearRole>(i);
+    if (block.linears[i].n == 0) continue;  // the family has none
     const quant::QuantizedLinear& linear = block.linears[static_cast<std::size_t>(role)];
     const std::int64_t groups = linear.spec.groups(linear.k),
                        words = quant::packed_words(linear.k, linear.spec.bits, WordLayout::kDense);
@@ -51,7 +53,7 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
                              const quant::AffineSpec& spec) {
   const io::SafetensorsFile in(file);
   PackedBlock block;
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : model::linear_roles(config)) {
     const model::LinearShape shape = model::linear_shape(config, role);
     const std::int64_t groups = spec.groups(shape.k),
                        words = quant::packed_words(shape.k, spec.bits, WordLayout::kDense);
@@ -76,7 +78,7 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
   }
   nn::DecoderBlock names(config);
   for (const auto& [name, norm] : names.norms()) block.floats[name] = in.read_f32(name);
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : model::linear_roles(config)) {
     const std::string bias = linear_key(role, "bias");
     if (in.find(bias) != nullptr) block.floats[bias] = in.read_f32(bias);
   }
@@ -91,7 +93,7 @@ PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* co
     state.floats[name].assign(values.const_data_ptr<float>(),
                               values.const_data_ptr<float>() + values.numel());
   };
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     const auto i = static_cast<std::size_t>(role);
     const nn::QuantLinear& linear = block.linear(role);
     state.linears[i] = codes != nullptr ? (*codes)[i] : linear.quantized(/*scale_f16=*/true);
@@ -99,9 +101,6 @@ PackedBlock finish_block(nn::DecoderBlock& block, const methods::LinearCodes* co
     if (recipe.transforms() && linear.bias.defined()) keep(linear_key(role, "bias"), linear.bias);
   }
   for (auto& [name, norm] : block.norms()) keep(name, *norm);
-  if (block.input_norm_bias.defined()) keep("input_layernorm.bias", block.input_norm_bias);
-  if (block.post_attention_norm_bias.defined())
-    keep("post_attention_layernorm.bias", block.post_attention_norm_bias);
   return state;
 }
 
@@ -116,7 +115,7 @@ void check_block_state(const PackedBlock& state, const formats::Checkpoint& chec
 
 void apply_block_state(nn::DecoderBlock& block, const PackedBlock& state, const at::Device& device,
                        bool packed) {
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     const quant::QuantizedLinear& quantized = state.linears[static_cast<std::size_t>(role)];
     packed ? block.linear(role).set_packed(quantized, device)
            : block.linear(role).set_dequantized(quantized, device);

@@ -38,7 +38,7 @@ Tensor read(const formats::Checkpoint& checkpoint, const std::string& name, cons
 nn::DecoderBlock load_block(const formats::Checkpoint& checkpoint, std::int64_t index,
                             const at::Device& device, bool compact) {
   nn::DecoderBlock block = load_bias_only_block(checkpoint, index, device);
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     throw_if_interrupted("pipeline.load_model");
     const std::string name = model::linear_name(index, role);
     nn::QuantLinear& linear = block.linear(role);
@@ -70,7 +70,7 @@ nn::DecoderBlock load_bias_only_block(const formats::Checkpoint& checkpoint, std
   nn::DecoderBlock block(checkpoint.config());
   for (auto& [name, norm] : block.norms())
     *norm = read(checkpoint, model::block_prefix(index) + name, device, false);
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     const std::string bias = model::linear_name(index, role) + ".bias";
     if (checkpoint.has(bias)) block.linear(role).bias = read(checkpoint, bias, device, false);
   }
@@ -83,7 +83,11 @@ nn::CausalLm load_shell(const formats::Checkpoint& checkpoint, const nn::Compute
   lm.config = checkpoint.config();
   lm.compute = compute;
   lm.embedding = read(checkpoint, std::string(model::kEmbeddingName), device, false);
+  if (lm.config.positions == model::PositionKind::kLearned)
+    lm.positions = read(checkpoint, std::string(model::kPositionsName), device, false);
   lm.final_norm = read(checkpoint, std::string(model::kFinalNormName), device, false);
+  if (lm.config.norm == model::NormKind::kLayer)
+    lm.final_norm_bias = read(checkpoint, std::string(model::kFinalNormBiasName), device, false);
   lm.head = lm.config.tie_word_embeddings || !checkpoint.has(model::kHeadName)
                 ? lm.embedding
                 : read(checkpoint, std::string(model::kHeadName), device, false);

@@ -82,7 +82,7 @@ QuantizeContext open_context(QuantizeRequest request) {
   c.eval_compute = {nn::Precision::kF32, c.device.is_cpu()};
   c.checkpoint = formats::Checkpoint::open(c.request.model);
   const model::ModelConfig& config = c.checkpoint->config();
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : model::linear_roles(config)) {
     quant::check_spec(c.recipe.weights.stored_spec(), model::linear_shape(config, role).k,
                       model::hf_name(role));
   }

@@ -100,8 +100,10 @@ formats::PackedBlock final_block(const QuantizeContext& c, std::int64_t i,
   formats::PackedBlock block =
       load_block_state(c.run->verified_file(*event), c.checkpoint->config(), c.recipe.weights.stored_spec());
   if (!scales.empty()) {
-    for (std::size_t role = 0; role < block.linears.size(); ++role) {
-      set_scales(block.linears[role], scales.at(static_cast<std::size_t>(i) * block.linears.size() + role));
+    const auto roles = model::linear_roles(c.checkpoint->config());
+    for (std::size_t j = 0; j < roles.size(); ++j) {
+      set_scales(block.linears[static_cast<std::size_t>(roles[j])],
+                 scales.at(static_cast<std::size_t>(i) * roles.size() + j));
     }
   }
   return block;

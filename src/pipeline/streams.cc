@@ -6,14 +6,13 @@
 
 namespace crumb::pipeline {
 
-calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::TokenWindows& windows,
+calib::ActivationStore embed_windows(const nn::CausalLm& shell, const data::TokenWindows& windows,
                                      const calib::StoreOptions& options) {
   const at::NoGradGuard no_grad;
-  calib::ActivationStore store(windows.rows, std::max<std::int64_t>(windows.columns, 1), embedding.size(1),
-                               options);
+  calib::ActivationStore store(windows.rows, std::max<std::int64_t>(windows.columns, 1),
+                               shell.config.hidden_size, options);
   for (std::int64_t row = 0; row < windows.rows; ++row) {
-    store.write(
-        row, nn::embed(embedding, nn::ids_tensor(windows.row(row), 1, windows.columns, embedding.device())));
+    store.write(row, shell.embed(nn::ids_tensor(windows.row(row), 1, windows.columns, shell.device())));
   }
   return store;
 }

@@ -7,7 +7,7 @@
 namespace crumb::pipeline {
 
 /// A store filled with the embeddings of all windows.
-calib::ActivationStore embed_windows(const at::Tensor& embedding, const data::TokenWindows& windows, const calib::StoreOptions& options);
+calib::ActivationStore embed_windows(const nn::CausalLm& shell, const data::TokenWindows& windows, const calib::StoreOptions& options);
 
 /// store <- block(store), `batch` windows at a time.
 void advance(calib::ActivationStore& store, const nn::DecoderBlock& block, std::int64_t batch, const nn::RopeTable& rope, const nn::Compute& compute,

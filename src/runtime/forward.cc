@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "kernels/dense_linear.h"
+#include "kernels/layer_norm.h"
 #include "model/rope_table.h"
 
 namespace crumb::runtime {
@@ -60,7 +61,8 @@ Forward::Forward(const model::ModelConfig& config, const ModelWeights& weights, 
       rms_norm_(kernels::choose(kernels::rms_norm_variants()).run),
       rope_(kernels::choose(kernels::rope_variants()).run),
       swiglu_(kernels::choose(kernels::swiglu_variants()).run),
-      frequencies_(model::rope_frequencies(config)) {
+      frequencies_(config.positions == model::PositionKind::kRope ? model::rope_frequencies(config)
+                                                                  : model::RopeFrequencies{}) {
   CRUMB_CHECK(most_tokens > 0);
   std::int64_t activation_bytes = 0;
   const auto count = [&](const Linear& linear, kernels::LowbitMode mode) {
@@ -176,14 +178,17 @@ void Forward::add_product(const Linear& linear, const Input& input) {
 // ------------------------------------------------------------------------------------------------------------------
 // Everything else
 
-void Forward::norm_rows(const float* x, const float* weight, std::int64_t width, std::int64_t begin,
-                        std::int64_t end, float* y) {
-  rms_norm_->forward(x + begin * width, weight, static_cast<float>(config_.rms_norm_eps), end - begin, width,
-                     y + begin * width, rstd_ + begin);
+void Forward::norm_rows(const float* x, const Norm& norm, std::int64_t begin, std::int64_t end, float* y) {
+  const std::int64_t h = config_.hidden_size;
+  const auto eps = static_cast<float>(config_.rms_norm_eps);
+  if (norm.bias != nullptr)
+    kernels::layer_norm(x + begin * h, norm.weight, norm.bias, eps, end - begin, h, y + begin * h);
+  else
+    rms_norm_->forward(x + begin * h, norm.weight, eps, end - begin, h, y + begin * h, rstd_ + begin);
 }
 
 void Forward::grow_rope(std::int64_t positions) {
-  if (positions <= rope_positions_) return;
+  if (positions <= rope_positions_ || config_.positions != model::PositionKind::kRope) return;
   const std::int64_t half = config_.head_dim / 2;
   const std::int64_t grown =
       std::min(std::max<std::int64_t>((positions + 1023) / 1024 * 1024, 2 * rope_positions_),
@@ -208,6 +213,11 @@ void Forward::embed(std::span<const Piece> pieces) {
         kernels::dequantize_lowbit(table.lowbit, id, id + 1, x_ + row * h);
       else
         kernels::dense_rows(table.dense, id, id + 1, x_ + row * h);
+      if (config_.positions != model::PositionKind::kLearned) continue;
+      const std::int64_t at = positions_[static_cast<std::size_t>(row)] + model::kLearnedPositionOffset;
+      float* const position = normed_ + row * h;  // of no use yet
+      kernels::dense_rows(weights_.positions.dense, at, at + 1, position);
+      for (std::int64_t i = 0; i < h; ++i) x_[row * h + i] += position[i];
     }
   });
 }
@@ -274,15 +284,14 @@ void Forward::attend(std::int64_t block, std::span<const Piece> pieces) {
 
 void Forward::attention_half(const BlockWeights& weights, std::int64_t block, std::span<const Piece> pieces,
                              std::int64_t m) {
-  const std::int64_t h = config_.hidden_size, d = config_.head_dim, half = d / 2,
-                     width = q_width_ + 2 * kv_width_;
+  const std::int64_t d = config_.head_dim, half = d / 2, width = q_width_ + 2 * kv_width_;
   const Linear &q = weights.linear(LinearRole::kQ), &k = weights.linear(LinearRole::kK),
                &v = weights.linear(LinearRole::kV);
   const Input input = input_of(normed_, m, {&q, &k, &v});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) {
-      norm_rows(x_, weights.input_norm, h, begin, end, normed_);
+      norm_rows(x_, weights.input_norm, begin, end, normed_);
       prepare(input, begin, end);
     });
   }
@@ -315,9 +324,10 @@ void Forward::attention_half(const BlockWeights& weights, std::int64_t block, st
         }
         const std::int64_t position = positions_[static_cast<std::size_t>(row)];
         // Queries and keys lie side by side: one rotation of all their heads.
-        rope_->rotate({to_q, cos_.data() + position * half, sin_.data() + position * half, to_q, 1, 1,
-                       config_.num_attention_heads + config_.num_key_value_heads, d, d, width, width},
-                      1.0f, 0, 1);
+        if (config_.positions == model::PositionKind::kRope)
+          rope_->rotate({to_q, cos_.data() + position * half, sin_.data() + position * half, to_q, 1, 1,
+                         config_.num_attention_heads + config_.num_key_value_heads, d, d, width, width},
+                        1.0f, 0, 1);
         const Piece& piece = pieces[static_cast<std::size_t>(piece_of_[static_cast<std::size_t>(row)])];
         store_row(block, *piece.cache, position, to_q, to_k, to_v);
       }
@@ -334,23 +344,32 @@ void Forward::attention_half(const BlockWeights& weights, std::int64_t block, st
 }
 
 void Forward::mlp_half(const BlockWeights& weights, std::int64_t m) {
-  const std::int64_t h = config_.hidden_size, f = config_.intermediate_size;
+  const std::int64_t f = config_.intermediate_size;
+  const bool gated = config_.mlp == model::MlpKind::kSwiglu;
   const Linear &gate = weights.linear(LinearRole::kGate), &up = weights.linear(LinearRole::kUp),
                &down = weights.linear(LinearRole::kDown);
-  const Input input = input_of(normed_, m, {&gate, &up});
+  const Input input = gated ? input_of(normed_, m, {&gate, &up}) : input_of(normed_, m, {&up});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) {
-      norm_rows(x_, weights.post_attention_norm, h, begin, end, normed_);
+      norm_rows(x_, weights.post_attention_norm, begin, end, normed_);
       prepare(input, begin, end);
     });
   }
   {
     const Timer timer(times.linears);
-    pool_.run(gate.tiles(), [&](std::int64_t begin, std::int64_t end, int) {
+    pool_.run(up.tiles(), [&](std::int64_t begin, std::int64_t end, int) {
+      const std::int64_t first = begin * kTile, count = std::min(end * kTile, f) - first;
+      if (!gated) {
+        multiply(up, input, begin, end, gate_, f);
+        for (std::int64_t row = 0; row < m; ++row) {
+          float* const y = gate_ + row * f + first;
+          for (std::int64_t i = 0; i < count; ++i) y[i] = std::max(y[i], 0.0f);
+        }
+        return;
+      }
       multiply(gate, input, begin, end, gate_, f);
       multiply(up, input, begin, end, up_, f);
-      const std::int64_t first = begin * kTile, count = std::min(end * kTile, f) - first;
       for (std::int64_t row = 0; row < m; ++row)
         swiglu_->forward(gate_ + row * f + first, up_ + row * f + first, count, gate_ + row * f + first);
     });
@@ -400,7 +419,7 @@ void Forward::logits(std::span<const std::int64_t> rows, float* logits) {
       const float* row = x_ + rows[static_cast<std::size_t>(i)] * h;
       std::copy(row, row + h, normed_ + i * h);
     }
-    norm_rows(normed_, weights_.final_norm, h, begin, end, normed_);
+    norm_rows(normed_, weights_.final_norm, begin, end, normed_);
     prepare(input, begin, end);
   });
   pool_.run(weights_.head.tiles(), [&](std::int64_t begin, std::int64_t end, int) {

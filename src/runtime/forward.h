@@ -43,6 +43,9 @@ bool rounds_as(kernels::KvFormat format, const quant::ActivationScheme& scheme);
 ///   each block:  q, k, v = linear(rms_norm(x));  q, k = rope(norm?(q), norm?(k));  store k, v
 ///                x += o_proj(attention(q, cache));   x += down_proj(silu(gate) * up of rms_norm(x))
 ///
+/// and in OPT's: learned positions are added to x, norms are LayerNorms, nothing is rotated, and down_proj
+/// reads relu(up).
+///
 /// q, k and v are one loop over row tiles, gate and up with their SwiGLU another; residual sums are made
 /// where the product is. Where the scheme rounds, inputs of linears are rounded where they are made, q after
 /// RoPE, k and v before they are stored or in being so. A row's bits depend on its sequence alone: not on M,
@@ -84,8 +87,7 @@ class Forward {
   /// y[m][n] for the rows n of tiles [begin, end), bias included; rows of y are ldy apart.
   void multiply(const Linear& linear, const Input& input, std::int64_t begin, std::int64_t end, float* y,
                 std::int64_t ldy) const;
-  void norm_rows(const float* x, const float* weight, std::int64_t width, std::int64_t begin,
-                 std::int64_t end, float* y);
+  void norm_rows(const float* x, const Norm& norm, std::int64_t begin, std::int64_t end, float* y);
   template <class Body>
   void for_rows(std::int64_t rows, const Body& body);
   /// x_ += linear(input).

@@ -21,7 +21,7 @@ constexpr std::int64_t kPass = 256;  // tokens, EngineOptions::chunk_tokens
 
 std::int64_t linear_weights(const model::ModelConfig& c) {
   std::int64_t sum = 0;
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : model::linear_roles(c)) {
     const model::LinearShape shape = model::linear_shape(c, role);
     sum += shape.n * shape.k;
   }
@@ -176,7 +176,7 @@ double sum_seconds(const std::vector<RooflinePart>& parts) {
 std::int64_t block_linear_bytes(const RooflineModel& model) {
   if (!model.spec) return linear_weights(model.config) * model.float_bytes;
   std::int64_t bytes = 0;
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : model::linear_roles(model.config)) {
     const model::LinearShape shape = model::linear_shape(model.config, role);
     bytes +=
         kernels::lowbit_bytes(kernels::lowbit_shape(shape.n, shape.k, *model.spec, model::hf_name(role)));

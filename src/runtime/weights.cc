@@ -34,6 +34,17 @@ class Planner {
     add(std::move(s));
   }
 
+  /// Weight, and bias where the family has one.
+  void norm(const std::string& name) {
+    floats(name + ".weight");
+    if (checkpoint_.config().norm == model::NormKind::kLayer) floats(name + ".bias");
+  }
+
+  void positions() {
+    if (checkpoint_.config().positions == model::PositionKind::kLearned)
+      dense(std::string(model::kPositionsName));
+  }
+
   /// Linears that read the same input share its rounded activations, which are cut at the ends of groups: all
   /// of them get the largest group that divides each one's, and theirs are split.
   void linears(std::int64_t block, std::initializer_list<LinearRole> roles) {
@@ -88,7 +99,7 @@ class Planner {
   model::LinearShape shape_of(const std::string& name) const {
     const std::string_view inside =
         std::string_view(name).substr(model::block_prefix(model::block_of(name)).size());
-    for (const LinearRole role : model::kLinearRoles)
+    for (const LinearRole role : model::linear_roles(checkpoint_.config()))
       if (inside == model::hf_name(role)) return model::linear_shape(checkpoint_.config(), role);
     CRUMB_CHECK(false);
   }
@@ -234,12 +245,13 @@ ImagePlan plan_image(const formats::Checkpoint& checkpoint, const ImageOptions& 
   const model::ModelConfig& config = checkpoint.config();
   Planner planner(checkpoint, options);
   planner.outer_matrix(std::string(model::kEmbeddingName));
+  planner.positions();
   for (std::int64_t block = 0; block < config.num_hidden_layers; ++block) {
     const std::string prefix = model::block_prefix(block);
     const auto bias = [&](LinearRole role) {
       if (model::has_bias(config, role)) planner.floats(model::linear_name(block, role) + ".bias");
     };
-    planner.floats(prefix + "input_layernorm.weight");
+    planner.norm(prefix + "input_layernorm");
     planner.linears(block, {LinearRole::kQ, LinearRole::kK, LinearRole::kV});
     for (const LinearRole role : {LinearRole::kQ, LinearRole::kK, LinearRole::kV}) bias(role);
     if (config.qk_norm) {
@@ -248,13 +260,18 @@ ImagePlan plan_image(const formats::Checkpoint& checkpoint, const ImageOptions& 
     }
     planner.linears(block, {LinearRole::kO});
     bias(LinearRole::kO);
-    planner.floats(prefix + "post_attention_layernorm.weight");
-    planner.linears(block, {LinearRole::kGate, LinearRole::kUp});
-    for (const LinearRole role : {LinearRole::kGate, LinearRole::kUp}) bias(role);
+    planner.norm(prefix + "post_attention_layernorm");
+    if (config.mlp == model::MlpKind::kSwiglu) {
+      planner.linears(block, {LinearRole::kGate, LinearRole::kUp});
+      bias(LinearRole::kGate);
+    } else {
+      planner.linears(block, {LinearRole::kUp});
+    }
+    bias(LinearRole::kUp);
     planner.linears(block, {LinearRole::kDown});
     bias(LinearRole::kDown);
   }
-  planner.floats(std::string(model::kFinalNormName));
+  planner.norm("model.norm");
   if (!config.tie_word_embeddings) planner.outer_matrix(std::string(model::kHeadName));
   return planner.finish();
 }
@@ -295,21 +312,27 @@ ModelWeights bind_weights(const ImagePlan& plan, const model::ModelConfig& confi
       linear.dense = {s.type, s.n, s.k, memory + s.offset};
     return linear;
   };
+  const auto norm = [&](const std::string& name) {
+    return Norm{floats(name + ".weight"),
+                config.norm == model::NormKind::kLayer ? floats(name + ".bias") : nullptr};
+  };
   ModelWeights weights;
   weights.embedding = matrix(std::string(model::kEmbeddingName));
   weights.head = config.tie_word_embeddings ? weights.embedding : matrix(std::string(model::kHeadName));
-  weights.final_norm = floats(std::string(model::kFinalNormName));
+  if (config.positions == model::PositionKind::kLearned)
+    weights.positions = matrix(std::string(model::kPositionsName));
+  weights.final_norm = norm("model.norm");
   for (std::int64_t block = 0; block < config.num_hidden_layers; ++block) {
     const std::string prefix = model::block_prefix(block);
     BlockWeights& b = weights.blocks.emplace_back();
-    for (const LinearRole role : model::kLinearRoles) {
+    for (const LinearRole role : model::linear_roles(config)) {
       const std::string name = model::linear_name(block, role);
       Linear& linear = b.linears[static_cast<std::size_t>(role)];
       linear = matrix(plan.find(name) != nullptr ? name : name + ".weight");
       if (model::has_bias(config, role)) linear.bias = floats(name + ".bias");
     }
-    b.input_norm = floats(prefix + "input_layernorm.weight");
-    b.post_attention_norm = floats(prefix + "post_attention_layernorm.weight");
+    b.input_norm = norm(prefix + "input_layernorm");
+    b.post_attention_norm = norm(prefix + "post_attention_layernorm");
     if (config.qk_norm) {
       b.q_norm = floats(prefix + "self_attn.q_norm.weight");
       b.k_norm = floats(prefix + "self_attn.k_norm.weight");

@@ -70,16 +70,22 @@ struct Linear {
   std::int64_t bytes() const;
 };
 
+/// [hidden_size] each; bias nullptr where the family's norms have none.
+struct Norm {
+  const float *weight = nullptr, *bias = nullptr;
+};
+
 struct BlockWeights {
-  std::array<Linear, std::size(model::kLinearRoles)> linears;
-  const float *input_norm = nullptr, *post_attention_norm = nullptr;
+  std::array<Linear, std::size(model::kLinearRoles)> linears;  // empty where the family has none
+  Norm input_norm, post_attention_norm;
   const float *q_norm = nullptr, *k_norm = nullptr;  // nullptr where the family has none
   const Linear& linear(model::LinearRole role) const { return linears[static_cast<std::size_t>(role)]; }
 };
 
 struct ModelWeights {
   Linear embedding, head;  // the same matrix when tied
-  const float* final_norm = nullptr;
+  Linear positions;        // learned ones, as floats; else empty
+  Norm final_norm;
   std::vector<BlockWeights> blocks;
 };
 /// Views on a filled image, which must live as long.

@@ -46,7 +46,7 @@ double run(const io::SafetensorsFile& file, const nn::Compute& compute, double l
   const at::Tensor embedding = test::tensor(file, "init.model.embed_tokens.weight");
   const auto embed = [&](const char* name) {
     const auto& shape = file.at(name).shape;
-    return nn::embed(embedding, nn::ids_tensor(file.read_i32(name), shape[0], shape[1], at::kCPU));
+    return at::embedding(embedding, nn::ids_tensor(file.read_i32(name), shape[0], shape[1], at::kCPU));
   };
   calib::ActivationStore full = store_of(embed("tokens.train")), quantized = store_of(embed("tokens.train"));
   calib::ActivationStore full_validation = store_of(embed("tokens.val")),

@@ -84,8 +84,8 @@ inline at::Tensor outputs(const nn::DecoderBlock& block, const at::Tensor& windo
 /// embed[input_ids] of a model file, [W, T, H].
 inline at::Tensor first_stream(const io::SafetensorsFile& model) {
   const auto& shape = model.at("input_ids").shape;
-  return nn::embed(tensor(model, "model.embed_tokens.weight"),
-                   nn::ids_tensor(model.read_i32("input_ids"), shape[0], shape[1], at::kCPU));
+  return at::embedding(tensor(model, "model.embed_tokens.weight"),
+                       nn::ids_tensor(model.read_i32("input_ids"), shape[0], shape[1], at::kCPU));
 }
 
 /// ||a - b|| / ||b||.

@@ -248,6 +248,18 @@ TEST(OmniQuantLet, ShiftIsTheExponentialMeanOfTheWindowsMiddles) {
 TEST(OmniQuantLet, RefusesShiftsAndPairsThatTheAuthorsDoNotHave) {
   LetSettings shift;
   shift.shift = true;
+  model::ModelConfig opt = test::small_config(4, 4);
+  opt.family = "opt";
+  opt.norm = model::NormKind::kLayer;
+  opt.mlp = model::MlpKind::kRelu;
+  opt.positions = model::PositionKind::kLearned;
+  test::expect_error(ErrorKind::kUnsupported, {"shift", "opt", "without biases"},
+                     [&] { let_sites(opt, shift); });
+  opt.attention_bias = opt.attention_output_bias = opt.mlp_bias = true;
+  EXPECT_EQ(let_sites(opt, shift).size(), 4u);
+  LetSettings products;
+  products.up_down = true;
+  test::expect_error(ErrorKind::kUnsupported, {"up_down", "opt", "ReLU"}, [&] { let_sites(opt, products); });
   test::expect_error(ErrorKind::kUnsupported, {"shift", "llama", "no bias"},
                      [&] { let_sites(test::small_config(), shift); });
   LetSettings both;

@@ -22,8 +22,9 @@ inline model::ModelConfig small_config(std::int64_t heads = 4, std::int64_t kv_h
 inline nn::DecoderBlock random_block(const model::ModelConfig& c) {
   nn::DecoderBlock block(c);
   for (auto& [name, norm] : block.norms())
-    *norm = 1 + 0.3 * at::randn({name.starts_with("self_attn") ? c.head_dim : c.hidden_size});
-  for (const model::LinearRole role : model::kLinearRoles) {
+    *norm = (name.ends_with("bias") ? 0 : 1) +
+            0.3 * at::randn({name.starts_with("self_attn") ? c.head_dim : c.hidden_size});
+  for (const model::LinearRole role : block.roles()) {
     const model::LinearShape shape = model::linear_shape(c, role);
     nn::QuantLinear& linear = block.linear(role);
     linear.weight = at::randn({shape.n, shape.k}) / std::sqrt(static_cast<double>(shape.k));

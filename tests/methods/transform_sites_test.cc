@@ -123,6 +123,16 @@ struct Case {
   model::ModelConfig config;
 };
 
+model::ModelConfig opt_config() {
+  model::ModelConfig c = test::small_config(4, 4);
+  c.family = "opt";
+  c.norm = model::NormKind::kLayer;
+  c.mlp = model::MlpKind::kRelu;
+  c.positions = model::PositionKind::kLearned;
+  c.attention_bias = c.attention_output_bias = c.mlp_bias = true;
+  return c;
+}
+
 std::vector<Case> structures() {
   std::vector<Case> all;
   all.push_back({"llama, heads of their own", test::small_config(4, 4)});
@@ -143,6 +153,7 @@ std::vector<Case> structures() {
   model::ModelConfig biased = test::small_config(4, 2);
   biased.attention_bias = biased.attention_output_bias = biased.mlp_bias = true;
   all.push_back({"llama, all biases", biased});
+  all.push_back({"opt", opt_config()});
   return all;
 }
 
@@ -172,7 +183,8 @@ TEST(OmniQuantTransform, OutputsStayInEveryFamily) {
     for (const Site site : kSites) {
       SCOPED_TRACE(cat(each.name, ": ", to_string(site)));
       const TransformSite where = transform_site(each.config, site, Tying::kExact);
-      const Tensor scale = random_scale(where.factors),
+      const bool positive = site == Site::kUpDown && each.config.mlp == model::MlpKind::kRelu;
+      const Tensor any = random_scale(where.factors), scale = positive ? any.abs() : any,
                    shift = where.admits_shift ? at::randn({where.factors}) : Tensor();
       nn::DecoderBlock one = block;
       apply_transform(one, where, scale, shift);
@@ -210,6 +222,9 @@ TEST(OmniQuantTransform, RefusesWhatAStructureDoesNotAdmit) {
   model::ModelConfig qwen3 = test::small_config(4, 4);
   qwen3.family = "qwen3";
   qwen3.qk_norm = true;
+  EXPECT_EQ(transform_site(opt_config(), Site::kQueryKey, Tying::kExact).factors, 32) << "no RoPE, no pairs";
+  EXPECT_EQ(transform_site(opt_config(), Site::kMlpInput, Tying::kExact).consumers,
+            std::vector{LinearRole::kUp});
   refused(qwen3, Site::kQueryKey, {"q, k", "qwen3", "a norm over each head", "q_norm"});
   EXPECT_NO_THROW(transform_site(qwen3, Site::kValueOutput, Tying::kUntied));
   EXPECT_EQ(transform_site(qwen3, Site::kQueryKey, Tying::kExact).factors, 4);

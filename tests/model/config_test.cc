@@ -69,6 +69,36 @@ TEST(ModelConfig, ReadsQwen3WithNormsOnQueriesAndKeysAndItsOwnHeadSize) {
   EXPECT_FALSE(c.attention_bias);
 }
 
+TEST(ModelConfig, ReadsOptAndRefusesItsOtherForms) {
+  const json opt = {{"architectures", {"OPTForCausalLM"}},
+                    {"model_type", "opt"},
+                    {"hidden_size", 96},
+                    {"ffn_dim", 384},
+                    {"num_hidden_layers", 4},
+                    {"num_attention_heads", 6},
+                    {"vocab_size", 300},
+                    {"max_position_embeddings", 128},
+                    {"activation_function", "relu"},
+                    {"do_layer_norm_before", true}};
+  const ModelConfig c = parse(opt);
+  EXPECT_EQ(c.norm, NormKind::kLayer);
+  EXPECT_EQ(c.mlp, MlpKind::kRelu);
+  EXPECT_EQ(c.positions, PositionKind::kLearned);
+  EXPECT_EQ(c.intermediate_size, 384);
+  EXPECT_EQ(c.num_key_value_heads, 6);
+  EXPECT_TRUE(c.tie_word_embeddings && c.attention_bias && c.attention_output_bias && c.mlp_bias);
+  EXPECT_FALSE(parse_with(opt, "enable_bias", false).mlp_bias);
+  const auto refused = [&](const char* key, const json& value,
+                           std::initializer_list<std::string_view> parts) {
+    expect_error(ErrorKind::kUnsupported, parts, [&] { parse_with(opt, key, value); });
+  };
+  refused("do_layer_norm_before", false, {"do_layer_norm_before", "350m"});
+  refused("word_embed_proj_dim", 48, {"word_embed_proj_dim is 48", "hidden_size 96"});
+  refused("_remove_final_layer_norm", true, {"_remove_final_layer_norm", "last norm"});
+  refused("layer_norm_elementwise_affine", false, {"norms without weights"});
+  refused("activation_function", "gelu", {"'gelu'", "relu only in opt"});
+}
+
 TEST(ModelConfig, ReadsTheWindowWhereTheFamilyHasOne) {
   const json mistral = config_of("mistral", "MistralForCausalLM");
   EXPECT_EQ(parse(mistral).sliding_window, 4096);

@@ -32,7 +32,54 @@ TEST(Family, IsFoundByEachOfItsNames) {
   EXPECT_EQ(find_family_by_gguf("llama")->name, "llama") << "GGUF calls Mistral a llama, too";
   EXPECT_EQ(find_family_by_gguf(""), nullptr);
   EXPECT_EQ(find_family_by_model_type("gpt2"), nullptr);
-  EXPECT_EQ(known_families(), "llama, mistral, qwen2, qwen3");
+  EXPECT_EQ(known_families(), "llama, mistral, qwen2, qwen3, opt");
+}
+
+TEST(Family, OptHasOtherNamesInItsFilesAndNoGate) {
+  ModelConfig c = config_of_shapes();
+  c.family = "opt";
+  c.norm = NormKind::kLayer;
+  c.mlp = MlpKind::kRelu;
+  c.positions = PositionKind::kLearned;
+  c.max_position_embeddings = 50;
+  c.num_key_value_heads = c.num_attention_heads;
+  c.attention_bias = c.attention_output_bias = c.mlp_bias = true;
+  std::vector<std::string> stored;
+  for (const auto& tensors : {outer_tensors(c), block_tensors(c, 11)})
+    for (const PromisedTensor& tensor : tensors) {
+      stored.push_back(stored_name(c, tensor.name));
+      EXPECT_EQ(name_from_stored(c, stored.back()), tensor.name);
+      EXPECT_EQ(block_of(tensor.name), stored.back().find("layers.11.") != std::string::npos ? 11 : -1);
+    }
+  const std::string block = "model.decoder.layers.11.";
+  EXPECT_EQ(stored, (std::vector<std::string>{"model.decoder.embed_tokens.weight",
+                                              "model.decoder.embed_positions.weight",
+                                              "model.decoder.final_layer_norm.weight",
+                                              "model.decoder.final_layer_norm.bias",
+                                              "lm_head.weight",
+                                              block + "self_attn_layer_norm.weight",
+                                              block + "self_attn_layer_norm.bias",
+                                              block + "self_attn.q_proj.weight",
+                                              block + "self_attn.q_proj.bias",
+                                              block + "self_attn.k_proj.weight",
+                                              block + "self_attn.k_proj.bias",
+                                              block + "self_attn.v_proj.weight",
+                                              block + "self_attn.v_proj.bias",
+                                              block + "self_attn.out_proj.weight",
+                                              block + "self_attn.out_proj.bias",
+                                              block + "final_layer_norm.weight",
+                                              block + "final_layer_norm.bias",
+                                              block + "fc1.weight",
+                                              block + "fc1.bias",
+                                              block + "fc2.weight",
+                                              block + "fc2.bias"}));
+  EXPECT_EQ(outer_tensors(c)[1].shape, (std::vector<std::int64_t>{52, 96}));
+  EXPECT_EQ(stored_name(c, "model.layers.0.mlp.up_proj.qweight"), "model.decoder.layers.0.fc1.qweight");
+  EXPECT_EQ(stored_name(c, "model.layers.0.mlp.up_proj"), "model.decoder.layers.0.fc1");
+  EXPECT_EQ(stored_name(c, kBlocksName), "model.decoder.layers.");
+  EXPECT_EQ(name_from_stored(c, "decoder.layers.0.fc2.weight"), "model.layers.0.mlp.down_proj.weight");
+  EXPECT_EQ(name_from_stored(c, "model.decoder.layers.00.fc2.weight"), "model.decoder.layers.00.fc2.weight");
+  EXPECT_EQ(stored_name(config_of_shapes(), "model.layers.0.mlp.up_proj"), "model.layers.0.mlp.up_proj");
 }
 
 TEST(Family, PermutesQueriesAndKeysInGgufForLlamaOnly) {

@@ -10,6 +10,7 @@
 #include "nn/functional.h"
 #include "nn/head_loss.h"
 #include "nn/matmul.h"
+#include "nn/range_fake_quant.h"
 #include "quant/affine.h"
 
 namespace crumb::nn {
@@ -55,6 +56,25 @@ class Twins : public ::testing::Test {
  protected:
   void SetUp() override { at::manual_seed(7); }
 };
+
+TEST_F(Twins, RangeFakeQuant) {
+  using Scheme = RangeQuant::Scheme;
+  for (const Scheme scheme : {Scheme::kAsymmetric, Scheme::kSymmetric, Scheme::kNoZeroPoint}) {
+    for (const int bits : {2, 3, 4, 8}) {
+      for (const bool holds_zero : {true, false}) {
+        SCOPED_TRACE(cat(static_cast<int>(scheme), " ", bits, " ", holds_zero));
+        const RangeQuant how{bits, scheme, holds_zero, 1e-5};
+        const at::Tensor gamma = at::rand({24, 1}) * 0.5 + 0.5, beta = at::rand({24, 1}) * 0.5 + 0.5;
+        EXPECT_LT(difference({random({24, 64}) + 0.3, gamma, beta},
+                             [&](const std::vector<at::Tensor>& in, const Compute& compute) {
+                               return compute.fused ? range_fake_quant(in[0], in[1], in[2], how)
+                                                    : composed::range_fake_quant(in[0], in[1], in[2], how);
+                             }),
+                  kTolerance);
+      }
+    }
+  }
+}
 
 TEST_F(Twins, RmsNormHoldsMassiveActivations) {
   at::Tensor x = random({2, 5, 96});

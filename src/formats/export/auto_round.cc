@@ -17,10 +17,11 @@ class AutoRoundExporter final : public GptqPartsExporter {
     plan_grid(linear, false, kGptqGroups, kGptqMultiple, kGptqMultiple, plan);
   }
 
-  void configure(const Checkpoint&, const std::vector<LinearPlan>& plans, ConfigText& config,
+  void configure(const Checkpoint& source, const std::vector<LinearPlan>& plans, ConfigText& config,
                  const std::filesystem::path&) const override {
     const quant::AffineSpec spec = most_common_spec(plans);
     const bool symmetric = all_symmetric(plans);
+    const std::string blocks = model::stored_name(source.config(), model::kBlocksName);
     // The version is that of the program which was seen to load these directories.
     nlohmann::ordered_json quantization = {{"quant_method", "auto-round"},
                                            {"packing_format", "auto_round"},
@@ -29,13 +30,13 @@ class AutoRoundExporter final : public GptqPartsExporter {
                                            {"sym", symmetric},
                                            {"data_type", "int"},
                                            {"autoround_version", "0.16.1"},
-                                           {"block_name_to_quantize", "model.layers"}};
+                                           {"block_name_to_quantize", blocks.substr(0, blocks.size() - 1)}};
     nlohmann::ordered_json extra = nlohmann::ordered_json::object();
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {
-        extra[plan.fit.linear] = {{"bits", 16}, {"data_type", "float"}};
+        extra[plan.stored_name] = {{"bits", 16}, {"data_type", "float"}};
       } else if (!same_codes(plan.spec, spec)) {
-        extra[plan.fit.linear] = {
+        extra[plan.stored_name] = {
             {"bits", plan.spec.bits}, {"group_size", plan.spec.group_size}, {"sym", symmetric}};
       }
     }

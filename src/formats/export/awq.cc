@@ -64,7 +64,7 @@ class AwqExporter final : public DirectoryExporter {
                  const std::filesystem::path& folder) const override {
     nlohmann::ordered_json floats = nlohmann::ordered_json::array();
     for (const LinearPlan& plan : plans)
-      if (!plan.has_codes()) floats.push_back(plan.fit.linear);
+      if (!plan.has_codes()) floats.push_back(plan.stored_name);
     const nlohmann::ordered_json quantization = {
         {"quant_method", "awq"},
         {"bits", kBits},

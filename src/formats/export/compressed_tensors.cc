@@ -69,14 +69,14 @@ class CompressedExporter final : public DirectoryExporter {
     ordered_json ignore = ordered_json::array({"lm_head"});
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {
-        ignore.push_back(plan.fit.linear);
+        ignore.push_back(plan.stored_name);
         continue;
       }
       if (same_codes(plan.spec, most)) continue;
       auto group = std::find_if(groups.begin() + 1, groups.end(),
                                 [&](const auto& other) { return same_codes(other.first, plan.spec); });
       if (group == groups.end()) group = groups.insert(group, {plan.spec, ordered_json::array()});
-      group->second.push_back(plan.fit.linear);
+      group->second.push_back(plan.stored_name);
     }
     ordered_json config_groups = ordered_json::object();
     for (const auto& [spec, targets] : groups) {

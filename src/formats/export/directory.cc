@@ -42,7 +42,8 @@ DType copy_dtype(const Checkpoint& source, const std::string& name) {
 TensorToWrite float_copy(const Checkpoint& source, const std::string& name,
                          const std::vector<std::int64_t>& shape) {
   const DType dtype = copy_dtype(source, name);
-  return {name, dtype, shape, [&source, name, dtype] { return float_bytes(source, name, dtype); }};
+  return {model::stored_name(source.config(), name), dtype, shape,
+          [&source, name, dtype] { return float_bytes(source, name, dtype); }};
 }
 
 /// Packs linears for TensorToWrite::produce, which asks for one part at a time: those of one linear mostly
@@ -99,7 +100,8 @@ std::string asymmetric_words(const quant::QuantizedLinear& linear, std::int64_t 
 
 }  // namespace
 
-LinearPlan DirectoryExporter::plan_one(const std::string& name, const quant::QuantizedLinear* codes) const {
+LinearPlan DirectoryExporter::plan_one(const model::ModelConfig& config, const std::string& name,
+                                       const quant::QuantizedLinear* codes) const {
   LinearPlan plan;
   if (codes != nullptr) {
     plan.n = codes->n;
@@ -112,6 +114,7 @@ LinearPlan DirectoryExporter::plan_one(const std::string& name, const quant::Qua
     plan.fit.lossless = true;
   }
   plan.fit.linear = name;
+  plan.stored_name = model::stored_name(config, name);
   return plan;
 }
 
@@ -120,7 +123,7 @@ std::vector<LinearPlan> DirectoryExporter::plan_all(const Checkpoint& source) co
   for (const std::string& name : block_linears(source.config())) {
     throw_if_interrupted("formats.export");
     const auto codes = codes_of(source, name);
-    plans.push_back(plan_one(name, codes ? &*codes : nullptr));
+    plans.push_back(plan_one(source.config(), name, codes ? &*codes : nullptr));
   }
   plan_together(plans);
   return plans;
@@ -128,9 +131,9 @@ std::vector<LinearPlan> DirectoryExporter::plan_all(const Checkpoint& source) co
 
 class DirectoryExporter::Judge final : public FitJudge {
  public:
-  explicit Judge(const DirectoryExporter& format) : format_(format) {}
+  Judge(const DirectoryExporter& format, const Checkpoint& source) : format_(format), source_(source) {}
   void add(const std::string& linear, const quant::QuantizedLinear* codes) override {
-    plans_.push_back(format_.plan_one(linear, codes));
+    plans_.push_back(format_.plan_one(source_.config(), linear, codes));
   }
   std::vector<LinearFit> finish() override {
     format_.plan_together(plans_);
@@ -151,11 +154,12 @@ class DirectoryExporter::Judge final : public FitJudge {
 
  private:
   const DirectoryExporter& format_;
+  const Checkpoint& source_;
   std::vector<LinearPlan> plans_;
 };
 
-std::unique_ptr<FitJudge> DirectoryExporter::judge(const Checkpoint&) const {
-  return std::make_unique<Judge>(*this);
+std::unique_ptr<FitJudge> DirectoryExporter::judge(const Checkpoint& source) const {
+  return std::make_unique<Judge>(*this, source);
 }
 
 ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& output,
@@ -163,6 +167,7 @@ ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& 
   if (!fs::is_directory(output) || !fs::is_empty(output))
     fail(ErrorKind::kInvalidArgument, kWhere, output.string(),
          ": is no empty directory; want one to write the model into");
+  refuse_structure(source, *this);
   const std::vector<LinearPlan> plans = plan_all(source);
   if (!takes_floats() && std::none_of(plans.begin(), plans.end(), [](const LinearPlan& plan) {
         return plan.how != LinearPlan::How::kFloats;
@@ -211,7 +216,7 @@ ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& 
       }
       std::size_t part = 0;
       for (LinearPart& known : this->parts(plans[i])) {
-        TensorToWrite out{cat(plans[i].fit.linear, ".", known.name), known.dtype, known.shape, {}};
+        TensorToWrite out{cat(plans[i].stored_name, ".", known.name), known.dtype, known.shape, {}};
         if (known.bytes.empty()) {
           out.produce = [packed, i, part] { return packed->take(i, part); };
         } else {

@@ -34,6 +34,7 @@ struct LinearPlan {
   /// Scales become binary16 numbers (kRounded).
   bool round_scales = false;
   LinearFit fit;
+  std::string stored_name;  // the linear in the family's files; fit.linear in most families
 
   bool has_codes() const { return how != How::kFloats && how != How::kNowhere; }
   bool loses() const { return how == How::kRounded || how == How::kNearest; }
@@ -93,7 +94,8 @@ class DirectoryExporter : public Exporter {
 
  private:
   class Judge;
-  LinearPlan plan_one(const std::string& name, const quant::QuantizedLinear* codes) const;
+  LinearPlan plan_one(const model::ModelConfig& config, const std::string& name,
+                      const quant::QuantizedLinear* codes) const;
   std::vector<LinearPlan> plan_all(const Checkpoint& source) const;
 };
 

@@ -76,9 +76,9 @@ class GptqExporter final : public GptqPartsExporter {
                            .others = {}};
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {
-        says.others.emplace_back(plan.fit.linear, std::nullopt);
+        says.others.emplace_back(plan.stored_name, std::nullopt);
       } else if (!same_codes(plan.spec, says.spec)) {
-        says.others.emplace_back(plan.fit.linear, plan.spec);
+        says.others.emplace_back(plan.stored_name, plan.spec);
       }
     }
     const nlohmann::ordered_json quantization = gptq_quantization_config(says);

@@ -18,6 +18,9 @@ class MlxExporter final : public DirectoryExporter {
  public:
   std::string_view name() const override { return "mlx"; }
   std::string_view clients() const override { return "mlx-lm"; }
+  std::string unfit_structure(const model::ModelConfig& config) const override {
+    return config.family == "opt" ? "mlx-lm has no OPT models" : "";
+  }
 
  protected:
   void plan(const quant::QuantizedLinear& linear, LinearPlan& plan) const override {
@@ -57,9 +60,9 @@ class MlxExporter final : public DirectoryExporter {
                                  {"model.embed_tokens", false}};
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {
-        quantization[plan.fit.linear] = false;
+        quantization[plan.stored_name] = false;
       } else if (!same_codes(plan.spec, most)) {
-        quantization[plan.fit.linear] = {{"group_size", plan.spec.group_size}, {"bits", plan.spec.bits}};
+        quantization[plan.stored_name] = {{"group_size", plan.spec.group_size}, {"bits", plan.spec.bits}};
       }
     }
     config.set("quantization", quantization);

@@ -4,6 +4,13 @@
 
 namespace crumb::formats {
 
+void refuse_structure(const Checkpoint& source, const Exporter& format) {
+  const std::string reason = format.unfit_structure(source.config());
+  if (reason.empty()) return;
+  fail(ErrorKind::kUnsupported, "formats.export", source.path().string(), ": does not fit ", format.name(),
+       ": ", reason, ". Take another format (crumb export --list shows which)");
+}
+
 void refuse_unfit(const Checkpoint& source, std::string_view format, const std::vector<LinearFit>& unfit,
                   std::size_t linears, bool nowhere) {
   if (unfit.empty()) return;

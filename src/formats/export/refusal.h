@@ -7,6 +7,9 @@
 
 namespace crumb::formats {
 
+/// Throws Unsupported, with the reason, where the format has no place for models of this structure.
+void refuse_structure(const Checkpoint& source, const Exporter& format);
+
 /// Throws Unsupported unless `unfit` is empty: up to three of the linears with their reasons, of how many,
 /// and what to do. `nowhere`: storing the nearest would not help either.
 void refuse_unfit(const Checkpoint& source, std::string_view format, const std::vector<LinearFit>& unfit,

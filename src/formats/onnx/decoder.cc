@@ -23,10 +23,11 @@ class DecoderBuilder {
     graph_.input("input_ids", OnnxType::kI64, {"batch", "new"});
     graph_.input("attention_mask", OnnxType::kI64, {"batch", "all"});
     lengths();
-    rope_tables(positions);
+    if (c.positions == model::PositionKind::kRope) rope_tables(positions);
     const std::string embedding(model::kEmbeddingName);
     std::string x = as_f32(
         "hidden", graph_.node("Gather", "embedded", {float_matrix(embedding), "input_ids"}), embedding);
+    if (c.positions == model::PositionKind::kLearned) x = add_positions(x);
     for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) x = block(i, x);
     x = norm(std::string(model::kFinalNormName), x);
     head(x);
@@ -53,6 +54,26 @@ class DecoderBuilder {
     const std::string all =
         graph_.node("Gather", "lengths.longest", {shape, index}, {{"axis", std::int64_t{0}}});
     cast("lengths.all", all, OnnxType::kI32);
+  }
+
+  // x + the rows of the table for positions all - new … all - 1.
+  std::string add_positions(const std::string& x) {
+    const std::string name(model::kPositionsName);
+    const std::string table =
+        float_tensor(name, tensors_.float_type(name),
+                     {config_.max_position_embeddings + model::kLearnedPositionOffset, config_.hidden_size});
+    const std::string index = graph_.constant("positions.index_1", {1});
+    const auto columns = [&](const char* node, const char* of) {
+      return graph_.node("Gather", cat("positions.", node),
+                         {graph_.node("Shape", cat("positions.", node, ".shape"), {of}), index},
+                         {{"axis", std::int64_t{0}}});
+    };
+    const std::string offset = graph_.constant("positions.offset", {model::kLearnedPositionOffset});
+    const std::string end = graph_.node("Add", "positions.end", {columns("all", "attention_mask"), offset});
+    const std::string begin = graph_.node("Sub", "positions.begin", {end, columns("new", "input_ids")});
+    const std::string rows =
+        graph_.node("Slice", "positions.rows", {table, begin, end, graph_.constant("positions.axis_0", {0})});
+    return graph_.node("Add", "positioned", {x, as_f32("positions.f32", rows, name)});
   }
 
   void rope_tables(std::int64_t positions) {
@@ -86,6 +107,13 @@ class DecoderBuilder {
 
   std::string norm(const std::string& weight, const std::string& x, std::int64_t width = 0) {
     if (width == 0) width = config_.hidden_size;
+    if (config_.norm == model::NormKind::kLayer) {
+      const std::string bias = weight.substr(0, weight.rfind('.')) + ".bias";
+      return graph_.node(
+          "LayerNormalization", node_name(weight),
+          {x, float_tensor(weight, OnnxType::kF32, {width}), float_tensor(bias, OnnxType::kF32, {width})},
+          {{"axis", std::int64_t{-1}}, {"epsilon", static_cast<float>(config_.rms_norm_eps)}});
+    }
     return graph_.node("SimplifiedLayerNormalization", node_name(weight),
                        {x, float_tensor(weight, OnnxType::kF32, {width})},
                        {{"axis", std::int64_t{-1}},
@@ -141,12 +169,14 @@ class DecoderBuilder {
       graph_.input(past, OnnxType::kF32, {"batch", c.num_key_value_heads, "earlier", c.head_dim});
       graph_.empty_default(past, OnnxType::kF32, {1, c.num_key_value_heads, 0, c.head_dim});
     }
+    const bool rotates = c.positions == model::PositionKind::kRope;
+    std::vector<std::string> inputs = {q, k, v, past_key, past_value, "lengths.last", "lengths.all"};
+    if (rotates) inputs.insert(inputs.end(), {"rope.cos", "rope.sin"});
     const std::string attended =
-        graph_.node("GroupQueryAttention", prefix + "self_attn.out",
-                    {q, k, v, past_key, past_value, "lengths.last", "lengths.all", "rope.cos", "rope.sin"},
+        graph_.node("GroupQueryAttention", prefix + "self_attn.out", inputs,
                     {{"num_heads", c.num_attention_heads},
                      {"kv_num_heads", c.num_key_value_heads},
-                     {"do_rotary", std::int64_t{1}},
+                     {"do_rotary", std::int64_t{rotates}},
                      {"scale", static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)))},
                      {"local_window_size", c.sliding_window > 0 ? c.sliding_window : std::int64_t{-1}}},
                     kMicrosoft, {cat("present.", i, ".key"), cat("present.", i, ".value")});
@@ -155,6 +185,9 @@ class DecoderBuilder {
 
   std::string mlp(std::int64_t i, const std::string& x) {
     const std::string prefix = model::block_prefix(i) + "mlp.";
+    if (config_.mlp == model::MlpKind::kRelu)
+      return linear(i, LinearRole::kDown,
+                    graph_.node("Relu", prefix + "relu", {linear(i, LinearRole::kUp, x)}));
     const std::string gate = linear(i, LinearRole::kGate, x), up = linear(i, LinearRole::kUp, x);
     const std::string sigmoid = graph_.node("Sigmoid", prefix + "sigmoid", {gate});
     const std::string silu = graph_.node("Mul", prefix + "silu", {gate, sigmoid});

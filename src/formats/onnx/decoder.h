@@ -29,11 +29,11 @@ struct DecoderTensors {
 ///             may be left out for a batch of one without earlier tokens
 ///   outputs   logits f32 [batch, new, vocab], present.I.key / .value f32 [batch, kv heads, all, head_dim]
 ///
-/// Arithmetic in f32: MatMulNBits, GroupQueryAttention (with RoPE) and SimplifiedLayerNormalization of ONNX
-/// Runtime, the rest standard operators of opset 17. Tensors keep their Hugging Face names, those of a linear
-/// with .qweight, .scales and .qzeros.
+/// Arithmetic in f32: MatMulNBits, GroupQueryAttention (with RoPE where the model has it) and
+/// SimplifiedLayerNormalization of ONNX Runtime, the rest standard operators of opset 17. Tensors keep their
+/// Hugging Face names, those of a linear with .qweight, .scales and .qzeros.
 ///
-/// positions   rows of the cosine and sine tables: how many tokens a sequence may have
+/// positions   how many tokens a sequence may have: rows of the cosine and sine tables
 void add_decoder(OnnxGraph& graph, const model::ModelConfig& config, std::int64_t positions,
                  const DecoderTensors& tensors);
 

@@ -62,7 +62,7 @@ class OnnxExporter final : public Exporter {
     std::vector<LinearFit> unfit;
     std::size_t linears = 0;
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      for (const model::LinearRole role : model::kLinearRoles) {
+      for (const model::LinearRole role : model::linear_roles(config)) {
         const std::string linear = model::linear_name(i, role);
         const auto [n, k] = model::linear_shape(config, role);
         const MatMulNBitsFit fit = fit_of(source, linear, n, k);

@@ -29,7 +29,7 @@ class CompressedReader final : public PackedReader {
                         {n, quant::packed_words(k, spec.bits, layout_of(tensors, linear, k, spec))});
     tensors.check_shape(linear + ".weight_scale", {n, spec.groups(k)});
     if (const std::string name = linear + ".weight_shape"; tensors.has(name)) {
-      const std::vector<std::int32_t> stored = tensors.file_of(name).read_i32(name);
+      const std::vector<std::int32_t> stored = tensors.integers(name);
       if (stored.size() != 2 || stored[0] != n || stored[1] != k)
         fail(ErrorKind::kCorrupt, kWhere, tensors.folder().string(), ": ", name, " says ",
              shape_string(stored), "; the configuration promises [", n, ", ", k,

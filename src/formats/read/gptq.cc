@@ -54,8 +54,7 @@ class GptqReader final : public PackedReader {
                   tensors.words(linear + ".qzeros"),
                   tensors.floats(linear + ".scales"),
                   {}};
-    if (tensors.has(linear + ".g_idx"))
-      t.g_idx = tensors.file_of(linear + ".g_idx").read_i32(linear + ".g_idx");
+    if (tensors.has(linear + ".g_idx")) t.g_idx = tensors.integers(linear + ".g_idx");
     const quant::WordLayout layout = layout_of(tensors, linear, k, spec);
     if (zeros_) return unpack_gptq(t, spec, layout, *zeros_, linear);
     quant::QuantizedLinear as_stored = unpack_gptq(t, spec, layout, GptqZeros::kV2, linear);
@@ -125,7 +124,7 @@ std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tens
   LinearSpecs specs;
   bool any = false;
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    for (const model::LinearRole role : model::kLinearRoles) {
+    for (const model::LinearRole role : model::linear_roles(config)) {
       const std::string linear = model::linear_name(i, role);
       if (!tensors.has(linear + ".qweight")) continue;
       const auto [n, k] = model::linear_shape(config, role);

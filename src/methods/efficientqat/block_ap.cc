@@ -22,7 +22,7 @@ std::vector<AdamW::Parameter> trainable(nn::DecoderBlock& block, const recipe::B
     tensor = tensor.detach().contiguous().requires_grad_(true);
     parameters.push_back({tensor, set});
   };
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     nn::QuantLinear& linear = block.linear(role);
     CRUMB_CHECK(linear.state == nn::QuantLinear::State::kFakeQuant);
     add(linear.weight, kWeightSet);
@@ -36,7 +36,7 @@ std::vector<AdamW::Parameter> trainable(nn::DecoderBlock& block, const recipe::B
 }
 
 void freeze(nn::DecoderBlock& block) {
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     nn::QuantLinear& linear = block.linear(role);
     linear.weight = linear.weight.detach();
     linear.scale = linear.scale.detach();
@@ -81,7 +81,8 @@ BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& tr
       const Tensor loss = nn::mse_loss(block.forward(x, rope, compute), target, compute);
       BlockApStep step{loss.item<double>(), 0, quant_lr[static_cast<std::size_t>(k)],
                        weight_lr[static_cast<std::size_t>(k)]};
-      if (std::isfinite(step.loss)) step.gradient_norm = optimizer.backward_and_step(loss, {step.quant_lr, step.weight_lr});
+      if (std::isfinite(step.loss))
+        step.gradient_norm = optimizer.backward_and_step(loss, {step.quant_lr, step.weight_lr});
       if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm)) {
         result.finite = false;
         break;

@@ -29,7 +29,7 @@ struct E2eQp::Impl {
     const std::int64_t b = x.size(0), t = x.size(1), h = x.size(2);
     const at::AutoGradMode grad(true);
     const Tensor leaf = x.detach().requires_grad_(true);
-    const Tensor normed = nn::rms_norm(leaf, lm.final_norm, lm.config.rms_norm_eps, lm.compute);
+    const Tensor normed = lm.last_norm(leaf);
     nn::HeadLoss loss;
     Tensor grad_normed;
     if (how.loss == recipe::E2eLoss::kCrossEntropy) {  // position t predicts token t + 1
@@ -51,7 +51,7 @@ struct E2eQp::Impl {
   // (arXiv:1604.06174): block inputs are kept, block i is run again when its gradient is due.
   double accumulate(const E2eBatch& batch, double weight) {
     std::vector<Tensor> inputs;
-    Tensor x = nn::embed(lm.embedding, batch.ids);
+    Tensor x = lm.embed(batch.ids);
     if (!performance.activation_checkpointing) {
       const at::AutoGradMode grad(true);
       for (nn::DecoderBlock& block : lm.blocks) x = block.forward(x, rope, lm.compute);
@@ -86,7 +86,7 @@ E2eQp::E2eQp(nn::CausalLm& lm, const recipe::E2eQp& how, const recipe::Performan
           lm, how, performance, warmup_cosine_schedule(how.lr, how.warmup_ratio, steps), {}, nullptr, {}}) {
   std::vector<AdamW::Parameter> parameters;
   for (nn::DecoderBlock& block : lm.blocks) {
-    for (const model::LinearRole role : model::kLinearRoles) {
+    for (const model::LinearRole role : block.roles()) {
       nn::QuantLinear& linear = block.linear(role);
       CRUMB_CHECK(linear.state == nn::QuantLinear::State::kPacked);
       linear.scale = linear.scale.detach().to(at::kFloat).contiguous().requires_grad_(true);

@@ -95,7 +95,7 @@ void check_settings(const Settings& s, const model::ModelConfig& config) {
   check_range(s.lwc_lr >= 0, "lwc_lr", s.lwc_lr, "0 or more");
   check_range(s.let_lr >= 0, "let_lr", s.let_lr, "0 or more");
   check_range(s.alpha >= 0 && s.alpha <= 1, "alpha", s.alpha, "0 to 1");
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : model::linear_roles(config)) {
     const std::int64_t k = model::linear_shape(config, role).k;
     if (s.group_size != -1 && (s.group_size <= 0 || k % s.group_size != 0)) {
       fail(ErrorKind::kInvalidArgument, "methods.omniquant", "group_size is ", s.group_size,
@@ -117,7 +117,7 @@ BlockParameters start_parameters(const nn::DecoderBlock& block, const Activation
     parameters.let = start_let(block, let_sites(block.config(), settings.transformation()), *statistics,
                                settings.transformation());
   }
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : block.roles()) {
     if (!settings.lwc) break;
     const Tensor& w = block.linear(role).weight;
     parameters.lwc[static_cast<std::size_t>(role)] =
@@ -129,7 +129,7 @@ BlockParameters start_parameters(const nn::DecoderBlock& block, const Activation
 nn::DecoderBlock quantized_block(const nn::DecoderBlock& block, const BlockParameters& parameters,
                                  const Settings& settings) {
   nn::DecoderBlock out = transformed(block, parameters.let);
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : out.roles()) {
     nn::QuantLinear& linear = out.linear(role);
     CRUMB_CHECK(linear.state == nn::QuantLinear::State::kFloat);
     linear.weight =
@@ -229,7 +229,7 @@ void fuse_transformation(nn::DecoderBlock& block, const BlockParameters& paramet
 std::array<StoredLwc, 7> quantize_fused(const nn::DecoderBlock& fused, const BlockParameters& parameters,
                                         const Settings& settings, bool scale_f16) {
   std::array<StoredLwc, 7> all;
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : fused.roles()) {
     const auto i = static_cast<std::size_t>(role);
     all[i] = lwc_quantized(fused.linear(role).weight, parameters.lwc[i], settings.weights(), scale_f16);
   }

@@ -13,11 +13,20 @@ std::vector<TransformSite> let_sites(const model::ModelConfig& config, const Let
     fail(ErrorKind::kInvalidArgument, kWhere,
          "up_down: set together with parity mode; the authors' code has no such pair. Use the default mode");
   }
-  if (settings.shift) {
+  if (settings.shift && config.norm == model::NormKind::kRms) {
     fail(ErrorKind::kUnsupported, kWhere, "shift in ", config.family,
          " blocks: the RMS norms of this family have no bias that could hold -d / s, so no checkpoint can "
          "store "
          "the result; switch shifts off (the authors train none for such models either)");
+  }
+  if (settings.shift && !(config.attention_bias && config.attention_output_bias && config.mlp_bias)) {
+    fail(ErrorKind::kUnsupported, kWhere, "shift in ", config.family,
+         " blocks without biases: W d has no place in the linears of this model; switch shifts off");
+  }
+  if (settings.up_down && config.mlp == model::MlpKind::kRelu) {
+    fail(ErrorKind::kUnsupported, kWhere, "up_down in ", config.family,
+         " blocks: a ReLU stands between the two, which only positive factors pass, and trained ones may "
+         "turn negative; switch up_down off");
   }
   std::vector<TransformSite> sites;
   for (const Site site : kSites) {

@@ -46,14 +46,13 @@ class ShuffledWindows {
 class WeightsBack {
  public:
   explicit WeightsBack(nn::DecoderBlock& block) : block_(block) {
-    for (const model::LinearRole role : model::kLinearRoles) {
+    for (const model::LinearRole role : block.roles()) {
       CRUMB_CHECK(block.linear(role).state == nn::QuantLinear::State::kFloat);
       weights_.push_back(block.linear(role).weight);
     }
   }
   ~WeightsBack() {
-    for (std::size_t i = 0; i < weights_.size(); ++i)
-      block_.linear(model::kLinearRoles[i]).weight = weights_[i];
+    for (std::size_t i = 0; i < weights_.size(); ++i) block_.linear(block_.roles()[i]).weight = weights_[i];
   }
   WeightsBack(const WeightsBack&) = delete;
   WeightsBack& operator=(const WeightsBack&) = delete;
@@ -75,6 +74,7 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
     fail(ErrorKind::kInvalidArgument, kWhere, "batch ", options.batch, "; expected 1 to ",
          train.inputs.windows(), ", the calibration windows");
   }
+  const std::span<const model::LinearRole> roles = block.roles();
   const WeightsBack original(block);
   Trainer trainer(original.weights(), spec, options.rounding);
   ShuffledWindows windows(train.inputs.windows(), options.seed);
@@ -83,9 +83,7 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
   for (std::int64_t k = 0; k < options.rounding.iterations; ++k) {
     throw_if_interrupted(kWhere);
     const auto batch = windows.batch(static_cast<std::size_t>(options.batch));
-    for (std::size_t i = 0; i < std::size(model::kLinearRoles); ++i) {
-      block.linear(model::kLinearRoles[i]).weight = trainer.weight(i);
-    }
+    for (std::size_t i = 0; i < roles.size(); ++i) block.linear(roles[i]).weight = trainer.weight(i);
     const Tensor y = block.forward(train.inputs.read_windows(batch).to(device), rope, compute);
     const double lr = trainer.lr();
     if (!trainer.step(nn::mse_loss(y, train.targets.read_windows(batch).to(device), compute))) {
@@ -96,8 +94,8 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
     if (on_step) on_step(k, result.steps.back());
   }
   result.best_iteration = trainer.best_iteration();
-  for (std::size_t i = 0; result.finite && i < result.linears.size(); ++i)
-    result.linears[i] = trainer.quantized(i);
+  for (std::size_t i = 0; result.finite && i < roles.size(); ++i)
+    result.linears[static_cast<std::size_t>(roles[i])] = trainer.quantized(i);
   return result;
 }
 

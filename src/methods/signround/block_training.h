@@ -26,7 +26,7 @@ struct BlockResult {
   std::vector<BlockStep> steps;
   std::int64_t best_iteration = 0;                // least batch loss; its parameters made the codes
   bool finite = true;                             // false: stopped at the first loss that was NaN or infinite
-  std::array<quant::QuantizedLinear, 7> linears;  // in the order of model::kLinearRoles; empty unless finite
+  std::array<quant::QuantizedLinear, 7> linears;  // by LinearRole; empty unless finite
 };
 
 /// Trains rounding offsets and ranges of the block's linears so that its output on `train.inputs` (the

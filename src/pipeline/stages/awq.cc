@@ -55,7 +55,7 @@ void run_awq(BlockJob& job) {
   if (job.recipe().chooser() != recipe::Stage::kAwq) return;
 
   methods::LinearCodes codes;
-  for (const LinearRole role : model::kLinearRoles) {
+  for (const LinearRole role : job.block.roles()) {
     const at::Tensor& w = job.block.linear(role).weight;
     at::Tensor limits;  // q and k feed a product of each other, which the error of one linear says nothing of
     if (how.clip && role != LinearRole::kQ && role != LinearRole::kK) {

@@ -15,7 +15,7 @@ bool all_finite(nn::DecoderBlock& block) {
   const auto check = [&](const at::Tensor& tensor) {
     finite = finite && at::isfinite(tensor).all().item<bool>();
   };
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     const nn::QuantLinear& linear = block.linear(role);
     check(linear.weight);
     check(linear.scale);

@@ -37,12 +37,8 @@ gptq::Options options_of(const recipe::Recipe& r) {
 void run_gptq(BlockJob& job) {
   const at::NoGradGuard no_grad;
   const gptq::Options options = options_of(job.recipe());
-  // Linears that share an input are quantized together.
-  const std::array<std::vector<LinearRole>, 4> linears = {
-      std::vector{LinearRole::kQ, LinearRole::kK, LinearRole::kV},
-      {LinearRole::kO},
-      {LinearRole::kGate, LinearRole::kUp},
-      {LinearRole::kDown}};
+  std::array<std::vector<LinearRole>, 4> linears;  // those that share an input are quantized together
+  for (const LinearRole role : job.block.roles()) linears[nn::input_of(role)].push_back(role);
   const bool sequential = job.recipe().gptq.sequential;
   nn::DecoderBlock so_far = job.block;  // with w_hat where there is one
   methods::LinearCodes codes;

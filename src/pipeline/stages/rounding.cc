@@ -8,7 +8,7 @@ namespace crumb::pipeline {
 // zero point 2^(bits-1).
 methods::LinearCodes round_by_absmax(const nn::DecoderBlock& block, const quant::AffineSpec& spec) {
   methods::LinearCodes codes;
-  for (const model::LinearRole role : model::kLinearRoles) {
+  for (const model::LinearRole role : block.roles()) {
     codes[static_cast<std::size_t>(role)] =
         methods::awq::round_to_nearest(block.linear(role).weight, {}, spec, /*scale_f16=*/true);
   }
