@@ -112,5 +112,6 @@ int main(int argc, char** argv) {
       activations ? "OmniQuant W4A4, LWC and LET" : "OmniQuant w2g64, LWC",
       [=](const bench::Form& form, std::int64_t hidden, const bench::Options& options) {
         return std::make_unique<OmniQuantTrainer>(form, hidden, options, activations);
-      });
+      },
+      activations ? "--w4a4" : "");
 }

@@ -41,7 +41,7 @@ double median(std::vector<double> v) {
 }
 
 // Peak of a child process over what it had before the block was made.
-double child_peak(const char* self, const Form& form, std::int64_t hidden, const Options& o) {
+double child_peak(const std::string& self, const Form& form, std::int64_t hidden, const Options& o) {
   const std::string command = cat(self, " --only ", form.name, " --hidden ", hidden, " --tokens ", o.tokens,
                                   " --batch ", o.batch, " --threads ", o.threads);
   double bytes = 0;
@@ -111,7 +111,8 @@ void ComposedAdamW::step(double lr) {
   }
 }
 
-int run_step_bench(int argc, char** argv, const std::string& subject, const MakeTrainer& make) {
+int run_step_bench(int argc, char** argv, const std::string& subject, const MakeTrainer& make,
+                   const std::string& own_arguments) {
   const Options o = parse(argc, argv);
   nn::set_threads(o.threads);
   if (!o.only.empty()) {
@@ -143,7 +144,8 @@ int run_step_bench(int argc, char** argv, const std::string& subject, const Make
     }
     trainers.clear();
     std::map<std::string, double> memory;
-    for (const Form& form : forms()) memory[form.name] = child_peak(argv[0], form, hidden, o);
+    for (const Form& form : forms())
+      memory[form.name] = child_peak(cat(argv[0], " ", own_arguments), form, hidden, o);
     const double eager = median(times["composed_eager"]), sdpa = median(times["composed_sdpa"]),
                  eager_memory = memory["composed_eager"], sdpa_memory = memory["composed_sdpa"];
     for (const Form& form : forms()) {

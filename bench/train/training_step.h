@@ -51,10 +51,12 @@ class Trainer {
 using MakeTrainer =
     std::function<std::unique_ptr<Trainer>(const Form& form, std::int64_t hidden, const Options& options)>;
 
-/// The program: prints a line for each hidden size and form. `subject` is what a step trains: "w2g64".
+/// The program: prints a line for each hidden size and form. `subject` is what a step trains: "w2g64";
+/// `own_arguments` make a process of its own the same subject.
 ///
 ///   [--hidden 576,2048] [--tokens 1024] [--batch 2] [--rounds 5] [--threads N] [--json]
 ///   --only crumb_f32 --hidden 576 [--steps 20]     peak bytes of one form
-int run_step_bench(int argc, char** argv, const std::string& subject, const MakeTrainer& make);
+int run_step_bench(int argc, char** argv, const std::string& subject, const MakeTrainer& make,
+                   const std::string& own_arguments = "");
 
 }  // namespace crumb::bench
