@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Every method's built-in recipes on SmolLM2-135M with the same calibration rows and windows: perplexities, seconds and peak memory.
 #
-#   bench/baselines.sh [RECIPE...]      default: all but the defaults' variants; minutes each on two cores. A row that is there is kept.
+#   bench/baselines.sh [--packages] [RECIPE...]      default: all but the defaults' variants; minutes each on two cores. A row that is there is kept.
+#
+#   --packages   also GPTQModel and auto-round on the same rows at 4, 3 and 2 bits (bench/package_baselines.py; about 7 GB under .deps/clients, up to
+#                half an hour each), their results measured by crumb eval
 #
 # Weight-activation rows with other widths are written RECIPE:NAME:SET[,SET...], for example
 #   omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8
@@ -9,6 +12,8 @@
 # Results: build/baselines/*.json and the table on standard output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+packages=
+if [ "${1:-}" = --packages ]; then packages=1; shift; fi
 golden="${CRUMB_GOLDEN_DIR:-../shared/golden/efficientqat}"
 out=build/baselines
 mkdir -p "$out"
@@ -36,6 +41,25 @@ for row in "$@"; do
   mv "$out/$name.part" "$out/$name.json"
   rm -rf "$out/$name"
 done
+if [ -n "$packages" ]; then
+  scripts/clients.sh gptqmodel auto_round
+  floats="$out/packages/float"
+  [ -s "$floats/config.json" ] || { mkdir -p "$out/packages"; build/release/crumb export demo/model/SmolLM2-135M-Instruct.Q4_1.gguf --to hf -o "$floats" >&2; }
+  for tool in gptqmodel auto-round; do
+    for bits in 4 3 2; do
+      name="$tool-w${bits}g64"
+      [ -s "$out/packages/$name.json" ] && continue
+      echo "$name" >&2
+      if [ ! -s "$out/packages/$name/config.json" ]; then
+        start=$SECONDS
+        .deps/clients/"${tool//-/_}"/bin/python bench/package_baselines.py "$tool" "$floats" "$out/packages/$name" --tokens "$out/tokens.safetensors" --bits "$bits" >"$out/packages/$name.log" 2>&1
+        echo $((SECONDS - start)) >"$out/packages/$name.seconds"
+      fi
+      build/release/crumb eval "$out/packages/$name" --exact --tokens "$golden/smollm2_eval_tokens.safetensors:wikitext2_test" --context 1024 --json >"$out/packages/$name.part"
+      mv "$out/packages/$name.part" "$out/packages/$name.json"
+    done
+  done
+fi
 python3 - "$out" <<'TABLE'
 import glob, json, os, sys
 print("| recipe | rounded without training | result | seconds of the blocks | of E2E-QP | peak memory |\n|---|---|---|---|---|---|")
@@ -47,4 +71,10 @@ for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
     last = r["stages"][-1]
     print(f"| {os.path.basename(path)[:-5]} | {stages['rtn']['ppl']:,.2f} | {last['ppl']:,.2f} | {cost.get('seconds', 0):.0f} | "
           f"{e2e.get('seconds', 0):.0f} | {r['total']['peak_rss_bytes'] / 1e9:.2f} GB |")
+for path in sorted(glob.glob(os.path.join(sys.argv[1], "packages", "*.json"))):
+    with open(path) as file:
+        ppl = json.load(file)["ppl"]
+    seconds = path[:-5] + ".seconds"
+    spent = open(seconds).read().strip() if os.path.exists(seconds) else "?"
+    print(f"| {os.path.basename(path)[:-5]} (package) | | {ppl:,.2f} | {spent} in all | | |")
 TABLE

@@ -92,7 +92,8 @@ struct OmniQuant {
   std::int64_t epochs = 5;
   std::int64_t batch = 1;
   double lwc_lr = 1e-2, let_lr = 5e-3;
-  double alpha = 0.5;  // start of the transformation
+  bool search_start = true;  // clipping starts at searched ratios; false: at 0.982 of the range, as the authors'
+  double alpha = 0.5;        // start of the transformation
   bool up_down = false;
   bool shift = false;
   bool aug_loss = false;

@@ -153,6 +153,8 @@ std::vector<Field> make_fields() {
   f.push_back(number("omniquant.batch", &R::omniquant, &OmniQuant::batch, 1, 1e6, "windows per step"));
   f.push_back(
       number("omniquant.lwc_lr", &R::omniquant, &OmniQuant::lwc_lr, 0, 10, "learning rate of the clipping"));
+  f.push_back(boolean("omniquant.search_start", &R::omniquant, &OmniQuant::search_start,
+                      "clipping starts at the ratios of least squared error, not at 0.982"));
   f.push_back(number("omniquant.let_lr", &R::omniquant, &OmniQuant::let_lr, 0, 10,
                      "learning rate of the transformations"));
   f.push_back(number("omniquant.alpha", &R::omniquant, &OmniQuant::alpha, 0, 1,

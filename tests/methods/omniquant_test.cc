@@ -184,6 +184,37 @@ TEST(OmniQuantLwc, DefaultGridsAreStorableAndTheirCodesGiveWhatTrainingSaw) {
   }
 }
 
+TEST(OmniQuantLwc, ASearchedStartIsNearTheWeightsAndInReach) {
+  at::manual_seed(5);
+  const Tensor tails = at::randn({24, 128}).pow(3);  // long tails, which clipping gains from
+  std::vector<float> energy(128);
+  for (std::size_t i = 0; i < energy.size(); ++i) energy[i] = i % 7 == 0 ? 50.0f : 1.0f;
+  const Tensor weights = at::tensor(at::ArrayRef<float>(energy));
+  for (const auto& [bits, scheme] : {std::pair(2, Scheme::kAsymmetric), std::pair(3, Scheme::kAsymmetric),
+                                     std::pair(4, Scheme::kAsymmetric), std::pair(3, Scheme::kNoZeroPoint)}) {
+    const WeightQuant how{bits, 32, scheme, Mode::kDefault};
+    const auto error = [&](const LwcParameters& start, const Tensor& by) {
+      return ((lwc_fake_quant(tails, start, how) - tails).square() * by).sum().item<double>();
+    };
+    const LwcParameters plain = start_lwc(24, 128, how, at::kCPU), searched = search_lwc(tails, how, {}),
+                        weighted = search_lwc(tails, how, energy);
+    EXPECT_LT(error(searched, at::ones({128})), (bits == 2 ? 0.9 : 1.0) * error(plain, at::ones({128})))
+        << bits;
+    EXPECT_LT(error(weighted, weights), error(searched, weights)) << bits;
+    for (const Tensor& logits : {searched.up, searched.low, weighted.up, weighted.low}) {
+      EXPECT_EQ(logits.sizes(), (at::IntArrayRef{24 * 4, 1}));
+      EXPECT_LE(logits.abs().max().item<float>(), 4) << "where the sigmoid still has a slope";
+    }
+  }
+  // Groups of one sign or of zeros have a side without values, which nothing moves.
+  Tensor odd = at::zeros({2, 32});
+  odd[0] = at::rand({32}) + 1;
+  const WeightQuant how{2, 32, Scheme::kAsymmetric, Mode::kDefault};
+  const LwcParameters start = search_lwc(odd, how, {});
+  EXPECT_TRUE(at::isfinite(start.up).logical_and(at::isfinite(start.low)).all().item<bool>());
+  EXPECT_TRUE(at::equal(lwc_fake_quant(odd, start, how)[1], odd[1]));
+}
+
 TEST(OmniQuantLwc, AScaleThatIsNoNumberIsAnError) {
   Tensor w = at::ones({2, 4});
   w[1][2] = std::numeric_limits<float>::quiet_NaN();

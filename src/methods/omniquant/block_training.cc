@@ -110,18 +110,24 @@ void check_settings(const Settings& s, const model::ModelConfig& config) {
 }
 
 BlockParameters start_parameters(const nn::DecoderBlock& block, const ActivationStatistics* statistics,
-                                 const Settings& settings) {
+                                 const Settings& settings, const InputEnergies* energies) {
   BlockParameters parameters;
   if (settings.let) {
     CRUMB_CHECK(statistics != nullptr);
     parameters.let = start_let(block, let_sites(block.config(), settings.transformation()), *statistics,
                                settings.transformation());
   }
+  if (!settings.lwc) return parameters;
+  const bool searches = settings.search_start && settings.mode == Mode::kDefault;
+  const nn::DecoderBlock start = searches ? transformed(block, parameters.let) : block;
   for (const LinearRole role : block.roles()) {
-    if (!settings.lwc) break;
-    const Tensor& w = block.linear(role).weight;
+    const Tensor& w = start.linear(role).weight;
+    const std::span<const float> energy = energies != nullptr && !settings.let
+                                              ? std::span<const float>(energies->of(role))
+                                              : std::span<const float>();
     parameters.lwc[static_cast<std::size_t>(role)] =
-        start_lwc(w.size(0), w.size(1), settings.weights(), w.device());
+        searches ? search_lwc(w, settings.weights(), energy)
+                 : start_lwc(w.size(0), w.size(1), settings.weights(), w.device());
   }
   return parameters;
 }

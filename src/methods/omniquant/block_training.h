@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "calib/activation_store.h"
+#include "methods/initialize.h"
 #include "methods/omniquant/let.h"
 #include "methods/omniquant/lwc.h"
 #include "nn/decoder_block.h"
@@ -24,9 +25,10 @@ struct Settings {
   bool symmetric_activations = false;
   bool lwc = true;
   bool let = false;
-  double alpha = 0.5;    // start of the transformation (LetSettings)
-  bool up_down = false;  // also transform up -> down; kDefault only
-  bool shift = false;    // LetSettings::shift
+  double alpha = 0.5;         // start of the transformation (LetSettings)
+  bool up_down = false;       // also transform up -> down; kDefault only
+  bool shift = false;         // LetSettings::shift
+  bool search_start = false;  // clipping starts at search_lwc(), not start_lwc(); kDefault only
   std::int64_t epochs = 20;
   std::int64_t batch = 1;  // windows per step; divides the number of windows
   double lwc_lr = 1e-2, let_lr = 5e-3;
@@ -51,8 +53,10 @@ struct BlockParameters {
 };
 
 /// `statistics` of the full-precision block's inputs; used with settings.let only and may be null otherwise.
+/// `energies` of its inputs weigh the errors of search_start, unless the transformation changes them; null:
+/// all are one.
 BlockParameters start_parameters(const nn::DecoderBlock& block, const ActivationStatistics* statistics,
-                                 const Settings& settings);
+                                 const Settings& settings, const InputEnergies* energies = nullptr);
 
 /// What training runs: the float block transformed, its weights fake-quantized, its activation quantizers on.
 /// Part of the autograd graph of the parameters. `block` stays as it is.

@@ -1,6 +1,7 @@
 // Learnable weight clipping: OmniQuant, arXiv:2308.13137 §3.2; docs/methods/omniquant.md.
 #pragma once
 #include <cstdint>
+#include <span>
 
 #include "nn/range_fake_quant.h"
 #include "quant/quantized_linear.h"
@@ -36,6 +37,11 @@ struct LwcParameters {
 
 /// Every logit at its start, 4: factors of 0.982.
 LwcParameters start_lwc(std::int64_t n, std::int64_t k, const WeightQuant& how, const at::Device& device);
+
+/// The factors, from 0.3 to the 0.982 of start_lwc(), with the least squared error of each group, by a search
+/// over ratios: of both ends, then of each alone; never worse than start_lwc(). `energy` [K] weighs the
+/// errors: the mean square of each input; empty: all ones. start_lwc() where groups do not divide K.
+LwcParameters search_lwc(const at::Tensor& w, const WeightQuant& how, std::span<const float> energy);
 
 /// w [N, K] f32 -> w_hat [N, K], eq. (2), with the gradients of nn::range_fake_quant; the factors' go on to
 /// the logits. Throws InvalidArgument when G does not divide K and the scheme is not symmetric.

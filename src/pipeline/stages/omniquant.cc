@@ -24,6 +24,7 @@ omniquant::Settings omniquant_settings(const recipe::Recipe& r) {
   s.alpha = how.alpha;
   s.up_down = how.up_down;
   s.shift = how.shift;
+  s.search_start = how.search_start;
   s.epochs = how.epochs;
   s.batch = how.batch;
   s.lwc_lr = how.lwc_lr;
@@ -55,8 +56,13 @@ void run_omniquant(BlockJob& job) {
       validation{job.validation_inputs, job.validation_targets,
                  second_validation ? &*second_validation : nullptr};
 
-  omniquant::BlockParameters parameters =
-      omniquant::start_parameters(job.block, statistics ? &*statistics : nullptr, settings);
+  std::optional<methods::InputEnergies> energies;
+  if (settings.search_start && !settings.let) {
+    energies = methods::collect_input_energies(job.block, job.inputs, job.batch(), job.rope, c.block_compute,
+                                               c.device);
+  }
+  omniquant::BlockParameters parameters = omniquant::start_parameters(
+      job.block, statistics ? &*statistics : nullptr, settings, energies ? &*energies : nullptr);
   const std::int64_t steps = settings.epochs * job.inputs.windows() / settings.batch;
   const omniquant::BlockResult result =
       omniquant::train_block(job.block, parameters, train, &validation, job.rope, settings, job.lr_factor,
