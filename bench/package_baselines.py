@@ -37,6 +37,10 @@ def auto_round(args):
     rounder = AutoRound(model, tokenizer, scheme={"bits": args.bits, "group_size": args.group, "sym": False, "data_type": "int"}, dataset=[row.unsqueeze(0) for row in rows],
                         iters=100, seqlen=rows.shape[1], nsamples=rows.shape[0], batch_size=4, device_map="cpu")
     rounder.quantize_and_save(args.out, format="auto_round")
+    for nested in (e.path for e in os.scandir(args.out) if e.is_dir()):  # it makes a folder of the model's name inside
+        for name in os.listdir(nested):
+            os.replace(os.path.join(nested, name), os.path.join(args.out, name))
+        os.rmdir(nested)
 
 
 def main():

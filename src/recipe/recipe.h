@@ -124,6 +124,7 @@ struct SignRound {
   double lr = 0;        // 0: 1 / iterations
   double range_lr = 0;  // 0: as lr
   bool tune_ranges = true;
+  bool search_start = false;  // ranges start at searched ratios, not at minimum and maximum
   std::uint64_t seed = 42;
 };
 

@@ -202,6 +202,8 @@ std::vector<Field> make_fields() {
       number("signround.range_lr", &R::signround, &SignRound::range_lr, 0, 1, "of range factors; 0: as lr"));
   f.push_back(boolean("signround.tune_ranges", &R::signround, &SignRound::tune_ranges,
                       "train the ranges of groups too"));
+  f.push_back(boolean("signround.search_start", &R::signround, &SignRound::search_start,
+                      "ranges start at the ratios of least squared error, not at minimum and maximum"));
   f.push_back(number("signround.seed", &R::signround, &SignRound::seed, 0, kExactIntegers,
                      "of the order of windows"));
 

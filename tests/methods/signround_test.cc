@@ -380,5 +380,31 @@ TEST(SignRoundBlock, PutsTheWeightsBackWhenItIsStopped) {
   });
 }
 
+TEST(SignRoundRanges, ASearchedStartIsNeverWorseAndWeighsErrors) {
+  at::manual_seed(6);
+  const at::Tensor tails = at::randn({16, 128}).pow(3);
+  std::vector<float> energy(128);
+  for (std::size_t i = 0; i < energy.size(); ++i) energy[i] = i % 7 == 0 ? 50.0f : 1.0f;
+  const at::Tensor weights = at::tensor(at::ArrayRef<float>(energy));
+  for (const quant::Grid grid : {quant::Grid::kAsym, quant::Grid::kSignedSym}) {
+    for (const int bits : {2, 3, 4}) {
+      const quant::AffineSpec spec{bits, 32, grid};
+      const Options options;
+      const auto error = [&](const Parameters& p, const at::Tensor& by) {
+        return ((fake_quant(tails, p, spec, options) - tails).square() * by).sum().item<double>();
+      };
+      const at::Tensor ones = at::ones({16, 4});
+      const Parameters plain{at::zeros_like(tails), ones, ones},
+          searched = search_ranges(tails, spec, options, {}),
+          weighted = search_ranges(tails, spec, options, energy);
+      EXPECT_LT(error(searched, at::ones({128})), (bits == 2 ? 0.9 : 1.0) * error(plain, at::ones({128})))
+          << quant::scheme_name(spec);
+      EXPECT_LT(error(weighted, weights), error(searched, weights)) << quant::scheme_name(spec);
+      EXPECT_TRUE(searched.min_scale.requires_grad() && searched.max_scale.requires_grad());
+      EXPECT_LE(searched.max_scale.max().item<float>(), 1);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace crumb::methods::signround

@@ -76,7 +76,13 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
   }
   const std::span<const model::LinearRole> roles = block.roles();
   const WeightsBack original(block);
-  Trainer trainer(original.weights(), spec, options.rounding);
+  std::vector<Parameters> starts;
+  for (std::size_t i = 0; options.search_start && i < roles.size(); ++i) {
+    const auto energy = options.energies != nullptr ? std::span<const float>(options.energies->of(roles[i]))
+                                                    : std::span<const float>();
+    starts.push_back(search_ranges(original.weights()[i], spec, options.rounding, energy));
+  }
+  Trainer trainer(original.weights(), spec, options.rounding, std::move(starts));
   ShuffledWindows windows(train.inputs.windows(), options.seed);
 
   BlockResult result;

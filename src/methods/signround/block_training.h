@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "calib/activation_store.h"
+#include "methods/initialize.h"
 #include "methods/signround/signround.h"
 #include "nn/decoder_block.h"
 
@@ -13,8 +14,11 @@ namespace crumb::methods::signround {
 
 struct BlockOptions {
   Options rounding{};
-  std::int64_t batch = 8;   // windows of an iteration, drawn without repetition until too few are left
-  std::uint64_t seed = 42;  // of the order of windows
+  std::int64_t batch = 8;     // windows of an iteration, drawn without repetition until too few are left
+  std::uint64_t seed = 42;    // of the order of windows
+  bool search_start = false;  // ranges start at search_ranges()
+  const InputEnergies* energies =
+      nullptr;  // of the block's inputs, which weigh its errors; nullptr: all ones
 };
 
 struct BlockStep {

@@ -194,7 +194,40 @@ quant::QuantizedLinear quantize(const Tensor& w, const Parameters& p, const quan
   return out;
 }
 
-Trainer::Trainer(std::vector<Tensor> weights, const quant::AffineSpec& spec, const Options& options)
+Parameters search_ranges(const Tensor& weight, const quant::AffineSpec& spec, const Options& options,
+                         std::span<const float> energy) {
+  constexpr double kLeast = 0.3;
+  constexpr int kRatios = 25;
+  const at::NoGradGuard no_grad;
+  const Tensor w = weight.detach().contiguous();
+  Parameters best = start(w, spec, options.tune_ranges);
+  Tensor weights = at::ones({1, w.size(1)}, w.options());
+  if (!energy.empty())
+    weights = at::tensor(at::ArrayRef<float>(energy.data(), energy.size())).view({1, -1}).to(w.device());
+  const auto error_of = [&](const Parameters& at) {
+    const Tensor off = fake_quant(w, at, spec, options) - w;
+    return in_groups(off.square_().mul_(weights), at.min_scale).sum(-1);
+  };
+  Tensor least = error_of(best);
+  for (const auto& [lower, upper] : {std::pair(true, true), std::pair(false, true), std::pair(true, false)}) {
+    for (int i = 0; i < kRatios; ++i) {
+      const double ratio = kLeast + (1 - kLeast) * i / kRatios;
+      Parameters tried = best;
+      if (lower) tried.min_scale = at::full_like(best.min_scale, ratio);
+      if (upper) tried.max_scale = at::full_like(best.max_scale, ratio);
+      const Tensor error = error_of(tried), better = error < least;
+      best.min_scale = at::where(better, tried.min_scale, best.min_scale);
+      best.max_scale = at::where(better, tried.max_scale, best.max_scale);
+      least = at::where(better, error, least);
+    }
+  }
+  best.min_scale = best.min_scale.detach().requires_grad_(options.tune_ranges);
+  best.max_scale = best.max_scale.detach().requires_grad_(options.tune_ranges);
+  return best;
+}
+
+Trainer::Trainer(std::vector<Tensor> weights, const quant::AffineSpec& spec, const Options& options,
+                 std::vector<Parameters> starts)
     : spec_(spec), options_(options), weights_(std::move(weights)) {
   if (options_.iterations < 1 || !(options_.lr >= 0) || !(options_.range_lr >= 0) ||
       !(options_.scale_floor > 0)) {
@@ -206,10 +239,12 @@ Trainer::Trainer(std::vector<Tensor> weights, const quant::AffineSpec& spec, con
   if (options_.range_lr == 0) options_.range_lr = options_.lr;
   lr_ = static_cast<float>(options_.lr);
   range_lr_ = static_cast<float>(options_.range_lr);
-  for (Tensor& w : weights_) {
+  CRUMB_CHECK(starts.empty() || starts.size() == weights_.size());
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    Tensor& w = weights_[i];
     check_weight(w, spec_, kWhere);
     w = w.detach().contiguous();
-    current_.push_back(start(w, spec_, options_.tune_ranges));
+    current_.push_back(starts.empty() ? start(w, spec_, options_.tune_ranges) : starts[i]);
     const Parameters& p = current_.back();
     best_.push_back({p.value.detach().clone(), p.min_scale.detach().clone(), p.max_scale.detach().clone()});
   }

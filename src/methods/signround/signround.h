@@ -2,6 +2,7 @@
 // arXiv:2309.05516; docs/methods/signround.md.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "nn/compute.h"
@@ -19,7 +20,8 @@ struct Options {
   float scale_floor = quant::kMinStoredScale;  // least magnitude of a scale; no gradient below
 };
 
-/// What is trained for one weight [N, K]: offsets that start at 0, range factors that start at 1.
+/// What is trained for one weight [N, K]: offsets that start at 0, range factors that start at 1, or where
+/// search_ranges() puts them.
 struct Parameters {
   at::Tensor value;      // [N, K] f32: V, added inside the rounding
   at::Tensor min_scale;  // [N, K/G] f32 in [0, 1]: the group's range reaches from a * min(w, 0) ...
@@ -46,6 +48,12 @@ struct Parameters {
 at::Tensor fake_quant(const at::Tensor& w, const Parameters& parameters, const quant::AffineSpec& spec,
                       const Options& options);
 
+/// The start whose range factors, from 0.3 to 1, give the least squared error of each group, by a search over
+/// ratios: of both ends, then of each alone; never worse than factors of 1. `energy` [K] weighs the errors:
+/// the mean square of each input; empty: all ones.
+Parameters search_ranges(const at::Tensor& w, const quant::AffineSpec& spec, const Options& options,
+                         std::span<const float> energy);
+
 /// The codes of that weight, by quant::quantize_one. Negative scales become positive ones with zero point
 /// 2^(bits-1) - 1 (docs/math.md, Q5), so dequantizing gives fake_quant() up to the sign of zero.
 quant::QuantizedLinear quantize(const at::Tensor& w, const Parameters& parameters,
@@ -56,8 +64,10 @@ quant::QuantizedLinear quantize(const at::Tensor& w, const Parameters& parameter
 /// before its update. Memory: four [N, K] f32 beside the weights.
 class Trainer {
  public:
-  /// weights [N, K] f32; throws as check_weight.
-  Trainer(std::vector<at::Tensor> weights, const quant::AffineSpec& spec, const Options& options);
+  /// weights [N, K] f32; throws as check_weight. `starts`: of each weight, from search_ranges(); empty: the
+  /// plain ones.
+  Trainer(std::vector<at::Tensor> weights, const quant::AffineSpec& spec, const Options& options,
+          std::vector<Parameters> starts = {});
 
   /// The i-th weight for the next forward pass.
   at::Tensor weight(std::size_t i) const;

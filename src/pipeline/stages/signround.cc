@@ -18,6 +18,13 @@ void run_signround(BlockJob& job) {
   options.rounding.lr = job.lr_factor * (how.lr > 0 ? how.lr : 1.0 / static_cast<double>(how.iterations));
   options.rounding.range_lr = job.lr_factor * how.range_lr;
   options.rounding.tune_ranges = how.tune_ranges;
+  options.search_start = how.search_start;
+  std::optional<methods::InputEnergies> energies;
+  if (how.search_start) {
+    energies = methods::collect_input_energies(job.block, job.inputs, job.batch(), job.rope,
+                                               job.context.block_compute, job.context.device);
+    options.energies = &*energies;
+  }
   signround::BlockResult result = signround::train_block(
       job.block, {job.inputs, job.targets}, job.rope, job.recipe().weights.spec(), options,
       job.context.block_compute, job.context.device, [&](std::int64_t k, const signround::BlockStep& step) {
