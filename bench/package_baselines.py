@@ -3,7 +3,7 @@
 
     package_baselines.py TOOL MODEL OUT --tokens FILE --bits B [--group G]
 
-  TOOL   gptqmodel     GPTQ with activation order and static groups, asymmetric, its default damping
+  TOOL   gptqmodel     GPTQ with activation order, asymmetric, everything else as it comes
          auto-round    SignRound at the budget of recipes/signround-wBg64.json: 100 iterations of 4 rows
 
 bench/baselines.sh --packages runs it and measures the results with crumb eval beside our own recipes.

@@ -1,19 +1,16 @@
 // One step of OmniQuant on a block: learned clipping of every weight (w2g64), and with --w4a4 also the
 // transformation and 4-bit activations. The composed forms are what autograd makes of the paper's equations.
 // build/release/bench/omniquant_bench [--w4a4]; other options: training_step.h.
+#include <algorithm>
 #include <cstring>
 
-#include "methods/adamw.h"
 #include "methods/omniquant/block_training.h"
 #include "nn/composed.h"
-#include "nn/functional.h"
-#include "nn/host_memory.h"
 #include "train/training_step.h"
 
 namespace {
 
 using namespace crumb;
-using at::Tensor;
 namespace omniquant = methods::omniquant;
 
 omniquant::Settings settings_of(bool activations) {
@@ -29,47 +26,24 @@ omniquant::Settings settings_of(bool activations) {
 class OmniQuantTrainer final : public bench::Trainer {
  public:
   OmniQuantTrainer(const bench::Form& form, std::int64_t hidden, const bench::Options& o, bool activations)
-      : form_(form), settings_(settings_of(activations)), block_(bench::shape_of(hidden)) {
-    nn::use_host_memory(form.compute.fused);  // the composed forms keep the library's allocator
-    at::manual_seed(1);
-    for (auto& [name, norm] : block_.norms()) *norm = at::ones({hidden});
-    for (const model::LinearRole role : block_.roles()) {
-      nn::QuantLinear& linear = block_.linear(role);
-      const model::LinearShape shape = model::linear_shape(block_.config(), role);
-      linear.n = shape.n;
-      linear.k = shape.k;
-      linear.weight = at::randn({shape.n, shape.k}) * 0.02;
-    }
-    rope_ = nn::make_rope_table(block_.config(), o.tokens, at::kCPU);
-    x_ = at::randn({o.batch, o.tokens, hidden});
-    target_ = at::randn({o.batch, o.tokens, hidden});
+      : Trainer(form, hidden, o), settings_(settings_of(activations)) {
     methods::ActivationStatistics statistics;
     for (std::size_t i = 0; i < statistics.inputs.size(); ++i) {
       const std::int64_t k = i == 3 ? block_.config().intermediate_size : hidden;
       statistics.inputs[i] = {at::rand({k}) + 1, -at::rand({k}) - 1, at::rand({k}), at::rand({k})};
     }
     parameters_ = omniquant::start_parameters(block_, &statistics, settings_);
-    std::vector<methods::AdamW::Parameter> parameters;
-    const auto add = [&](Tensor& t, std::size_t set) {
-      if (!t.defined()) return;
-      t = t.detach().clone().requires_grad_(true);
-      form_.compute.fused ? parameters.push_back({t, set}) : composed_.add(t);
-    };
-    for (omniquant::LetPair& pair : parameters_.let) add(pair.scale, 0);
+    for (omniquant::LetPair& pair : parameters_.let) train(pair.scale, 0);
     for (omniquant::LwcParameters& linear : parameters_.lwc) {
-      add(linear.up, 1);
-      add(linear.low, 1);
+      train(linear.up, 1);
+      train(linear.low, 1);
     }
-    if (form_.compute.fused)
-      fused_ = std::make_unique<methods::AdamW>(std::move(parameters), nn::AdamWSettings{});
+    ready();
   }
 
   void step() override {
-    nn::use_host_memory(form_.compute.fused);
-    const nn::DecoderBlock quantized =
-        form_.compute.fused ? omniquant::quantized_block(block_, parameters_, settings_) : composed_block();
-    nn::mse_loss(quantized.forward(x_, rope_, form_.compute), target_, form_.compute).backward();
-    fused_ ? fused_->step({5e-3, 1e-2}) : composed_.step(1e-2);
+    loss(fused() ? omniquant::quantized_block(block_, parameters_, settings_) : composed_block()).backward();
+    fused() ? fused_->step({5e-3, 1e-2}) : composed_.step(1e-2);
   }
 
  private:
@@ -88,14 +62,8 @@ class OmniQuantTrainer final : public bench::Trainer {
     return out;
   }
 
-  bench::Form form_;
   omniquant::Settings settings_;
-  nn::DecoderBlock block_;
   omniquant::BlockParameters parameters_;
-  nn::RopeTable rope_;
-  Tensor x_, target_;
-  std::unique_ptr<methods::AdamW> fused_;
-  bench::ComposedAdamW composed_;
 };
 
 }  // namespace

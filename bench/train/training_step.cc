@@ -16,6 +16,7 @@
 #include "kernels/gemm_bf16.h"
 #include "kernels/isa.h"
 #include "nn/composed.h"
+#include "nn/functional.h"
 #include "nn/host_memory.h"
 
 namespace crumb::bench {
@@ -30,6 +31,21 @@ std::vector<Form> forms() {
                            {"crumb_f32", {nn::Precision::kF32, true, false}}};
   if (kernels::has_fast_gemm_bf16()) all.push_back({"crumb_bf16", {nn::Precision::kBf16, true, false}});
   return all;
+}
+
+// A block of a Llama of this hidden size: SmolLM2-135M's at 576, a 1B Llama's at 2048.
+model::ModelConfig shape_of(std::int64_t hidden) {
+  model::ModelConfig c;
+  c.family = "llama";
+  c.hidden_size = hidden;
+  c.head_dim = 64;
+  c.num_attention_heads = hidden / 64;
+  c.num_key_value_heads =
+      hidden == 576 ? 3 : std::max<std::int64_t>(1, hidden / 256);  // SmolLM2-135M; a 1B Llama
+  c.intermediate_size = hidden == 576 ? 1536 : hidden * 4;
+  c.num_hidden_layers = 1;
+  c.max_position_embeddings = 8192;
+  return c;
 }
 
 double now() {
@@ -85,20 +101,6 @@ Options parse(int argc, char** argv) {
 
 }  // namespace
 
-model::ModelConfig shape_of(std::int64_t hidden) {
-  model::ModelConfig c;
-  c.family = "llama";
-  c.hidden_size = hidden;
-  c.head_dim = 64;
-  c.num_attention_heads = hidden / 64;
-  c.num_key_value_heads =
-      hidden == 576 ? 3 : std::max<std::int64_t>(1, hidden / 256);  // SmolLM2-135M; a 1B Llama
-  c.intermediate_size = hidden == 576 ? 1536 : hidden * 4;
-  c.num_hidden_layers = 1;
-  c.max_position_embeddings = 8192;
-  return c;
-}
-
 void ComposedAdamW::add(const Tensor& w) {
   slots.push_back({w, at::zeros_like(w), at::zeros_like(w)});
 }
@@ -109,6 +111,41 @@ void ComposedAdamW::step(double lr) {
     nn::composed::adamw_step(s.w, s.w.grad(), s.m, s.v, steps, lr, {});
     s.w.mutable_grad() = Tensor();
   }
+}
+
+Trainer::Trainer(const Form& form, std::int64_t hidden, const Options& o)
+    : form_(form), block_(shape_of(hidden)) {
+  nn::use_host_memory(form.compute.fused);  // the composed forms keep the library's allocator
+  at::manual_seed(1);
+  for (auto& [name, norm] : block_.norms()) *norm = at::ones({hidden});
+  for (const model::LinearRole role : block_.roles()) {
+    nn::QuantLinear& linear = block_.linear(role);
+    const model::LinearShape shape = model::linear_shape(block_.config(), role);
+    linear.n = shape.n;
+    linear.k = shape.k;
+    linear.weight = at::randn({shape.n, shape.k}) * 0.02;
+  }
+  rope_ = nn::make_rope_table(block_.config(), o.tokens, at::kCPU);
+  x_ = at::randn({o.batch, o.tokens, hidden});
+  target_ = at::randn({o.batch, o.tokens, hidden});
+}
+
+void Trainer::train(Tensor& t, std::size_t set) {
+  t = t.detach().contiguous().requires_grad_(true);
+  if (fused()) {
+    parameters_.push_back({t, set});
+  } else {
+    composed_.add(t);
+  }
+}
+
+void Trainer::ready() {
+  if (fused()) fused_ = std::make_unique<methods::AdamW>(std::move(parameters_), nn::AdamWSettings{});
+}
+
+Tensor Trainer::loss(const nn::DecoderBlock& block) const {
+  nn::use_host_memory(fused());
+  return nn::mse_loss(block.forward(x_, rope_, form_.compute), target_, form_.compute);
 }
 
 int run_step_bench(int argc, char** argv, const std::string& subject, const MakeTrainer& make,

@@ -7,9 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "model/config.h"
-#include "nn/compute.h"
-#include "nn/torch.h"
+#include "methods/adamw.h"
+#include "nn/decoder_block.h"
 
 namespace crumb::bench {
 
@@ -28,9 +27,6 @@ struct Form {
   nn::Compute compute;
 };
 
-/// A block of a Llama of this hidden size: SmolLM2-135M's at 576, a 1B Llama's at 2048.
-model::ModelConfig shape_of(std::int64_t hidden);
-
 /// AdamW composed of ATen's operators, as the composed forms take it.
 struct ComposedAdamW {
   struct Slot {
@@ -42,11 +38,30 @@ struct ComposedAdamW {
   void step(double lr);
 };
 
-/// One block with its optimizer.
+/// One float block of random weights, random windows, and the form's optimizer. A subject adds what it
+/// trains, then calls ready().
 class Trainer {
  public:
+  Trainer(const Form& form, std::int64_t hidden, const Options& options);
   virtual ~Trainer() = default;
   virtual void step() = 0;
+
+ protected:
+  bool fused() const { return form_.compute.fused; }
+  /// Makes `t` a leaf that the optimizer moves; `set` as AdamW::Parameter's.
+  void train(at::Tensor& t, std::size_t set);
+  void ready();
+  at::Tensor loss(const nn::DecoderBlock& block) const;
+
+  Form form_;
+  nn::DecoderBlock block_;
+  nn::RopeTable rope_;
+  at::Tensor x_, target_;
+  std::unique_ptr<methods::AdamW> fused_;  // of crumb's forms
+  ComposedAdamW composed_;                 // of the others
+
+ private:
+  std::vector<methods::AdamW::Parameter> parameters_;
 };
 using MakeTrainer =
     std::function<std::unique_ptr<Trainer>(const Form& form, std::int64_t hidden, const Options& options)>;

@@ -20,6 +20,10 @@ methods::ActivationStatistics BlockJob::statistics() const {
                                                 context.device);
 }
 
+methods::InputEnergies BlockJob::energies() const {
+  return methods::collect_input_energies(block, inputs, batch(), rope, context.block_compute, context.device);
+}
+
 std::array<std::optional<methods::Gram>, 4> BlockJob::grams(const nn::DecoderBlock& of,
                                                             const std::array<bool, 4>& wanted) const {
   std::array<std::optional<methods::Gram>, 4> grams;

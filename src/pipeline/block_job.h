@@ -44,6 +44,8 @@ struct BlockJob {
 
   /// float_statistics as long as they hold, else those of `block` as it is, on X_q.
   methods::ActivationStatistics statistics() const;
+  /// Mean squares of the inputs of `block` as it is, on X_q.
+  methods::InputEnergies energies() const;
   /// X^T X of the wanted inputs (in the order of DecoderBlock::LinearInputs) of `of`, on X_q; samples are
   /// windows.
   std::array<std::optional<methods::Gram>, 4> grams(const nn::DecoderBlock& of,

@@ -37,18 +37,9 @@ test::TinyModel qwen2() {
   return model;
 }
 
-// One block, 3 bits, every method on a budget of a fraction of a second.
 QuantizeRequest small(const TinyRun& run, const std::vector<Stage>& stages,
                       const std::string& output = "out") {
-  QuantizeRequest request = run.request(output);
-  recipe::Recipe& r = request.recipe;
-  r.stages = stages;
-  r.weights.bits = 3;
-  r.omniquant.epochs = 2;
-  r.omniquant.batch = 2;
-  r.signround.iterations = 8;
-  r.signround.batch = 4;
-  return request;
+  return run.request(stages, 3, output);
 }
 
 // The perplexity of a directory as `crumb eval` measures it in torch.

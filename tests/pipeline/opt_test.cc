@@ -37,18 +37,6 @@ class Opt : public ::testing::Test {
     runtime::EngineLanguageModel model(runtime::Engine::load(run_.path(name), options));
     return perplexity(model);
   }
-  // Every kind of stage on a budget of a fraction of a second.
-  QuantizeRequest request(const std::vector<Stage>& stages) const {
-    QuantizeRequest request = run_.request();
-    recipe::Recipe& r = request.recipe;
-    r.stages = stages;
-    r.omniquant.epochs = 2;
-    r.omniquant.batch = 2;
-    r.signround.iterations = 8;
-    r.signround.batch = 4;
-    return request;
-  }
-
   test::TinyRun run_;
   test::TinyOpt model_;
   test::TinyTensors tensors_ = tiny_opt_tensors(model_);
@@ -86,8 +74,7 @@ TEST_F(Opt, EveryMethodQuantizesIt) {
                                      {Stage::kSmoothQuant, Stage::kRounding}};
   for (const std::vector<Stage>& stages : runs) {
     SCOPED_TRACE(recipe::to_string(stages.front()));
-    QuantizeRequest r = request(stages);
-    r.recipe.weights.bits = 4;
+    QuantizeRequest r = run_.request(stages, 4);
     if (stages.front() == Stage::kSmoothQuant) r.recipe.activations.bits = 8;
     const ordered_json report = quantize_model(r);
     const double ppl = in_torch("out");
@@ -99,8 +86,7 @@ TEST_F(Opt, EveryMethodQuantizesIt) {
 }
 
 TEST_F(Opt, OmniQuantTrainsShiftsAndTheCheckpointHoldsThem) {
-  QuantizeRequest r = request({Stage::kOmniQuant});
-  r.recipe.weights.bits = 4;
+  QuantizeRequest r = run_.request({Stage::kOmniQuant}, 4);
   r.recipe.activations.bits = r.recipe.activations.kv_bits = 6;
   r.recipe.omniquant.let = r.recipe.omniquant.shift = true;
   const ordered_json report = quantize_model(r);
@@ -117,7 +103,7 @@ TEST_F(Opt, OmniQuantTrainsShiftsAndTheCheckpointHoldsThem) {
 }
 
 TEST_F(Opt, ExportsKeepTheWeightsAndTheNamesOfItsFiles) {
-  QuantizeRequest r = request({Stage::kRounding});
+  QuantizeRequest r = run_.request({Stage::kRounding}, 2);
   r.recipe.weights.grid = quant::Grid::kSignedSym;
   r.recipe.weights.group_size = 32;
   quantize_model(r);

@@ -75,6 +75,20 @@ class TinyRun {
     return request;
   }
 
+  /// request() with these stages, each on a budget of a fraction of a second.
+  pipeline::QuantizeRequest request(const std::vector<recipe::Stage>& stages, int bits,
+                                    const std::string& output = "out") const {
+    pipeline::QuantizeRequest small = request(output);
+    recipe::Recipe& r = small.recipe;
+    r.stages = stages;
+    r.weights.bits = bits;
+    r.omniquant.epochs = 2;
+    r.omniquant.batch = 2;
+    r.signround.iterations = 8;
+    r.signround.batch = 4;
+    return small;
+  }
+
   /// The weights again, with one tensor changed.
   void rewrite(const std::string& tensor, std::size_t index, float value) const {
     TinyTensors tensors = tiny_tensors(model_);

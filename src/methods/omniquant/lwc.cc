@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/parallel_for.h"
+#include "methods/range_search.h"
 #include "quant/affine.h"
 
 namespace crumb::methods::omniquant {
@@ -14,6 +15,8 @@ using at::Tensor;
 using Scheme = nn::RangeQuant::Scheme;
 
 namespace {
+
+constexpr double kStart = 4;  // logit
 
 nn::RangeQuant range_quant(const WeightQuant& how) {
   const bool parity = how.mode == Mode::kParity;
@@ -81,13 +84,6 @@ quant::AffineSpec WeightQuant::spec() const {
   return {bits, group_size, scheme == Scheme::kAsymmetric ? quant::Grid::kAsym : quant::Grid::kSignedSym};
 }
 
-namespace {
-constexpr double kStart = 4;  // logit
-double start_ratio() {
-  return 1 / (1 + std::exp(-kStart));
-}
-}  // namespace
-
 LwcParameters start_lwc(std::int64_t n, std::int64_t k, const WeightQuant& how, const at::Device& device) {
   const auto logits = [&] {
     return at::full({n * how.groups(k), 1}, kStart, at::TensorOptions().dtype(at::kFloat).device(device));
@@ -96,38 +92,19 @@ LwcParameters start_lwc(std::int64_t n, std::int64_t k, const WeightQuant& how, 
 }
 
 LwcParameters search_lwc(const Tensor& weight, const WeightQuant& how, std::span<const float> energy) {
-  constexpr double kLeast = 0.3;
-  constexpr int kRatios = 25;
-  const at::NoGradGuard no_grad;
-  const std::int64_t n = weight.size(0), k = weight.size(1),
-                     group = how.group_size == -1 ? k : how.group_size;
-  LwcParameters best = start_lwc(n, k, how, weight.device());
-  if (k % group != 0) return best;
-  const Tensor w = in_groups(weight.detach(), how);  // [N * groups, G]
-  Tensor weights = at::ones({1, k / group, group}, w.options());
-  if (!energy.empty())
-    weights = at::tensor(at::ArrayRef<float>(energy.data(), energy.size())).view_as(weights).to(w.device());
-  const auto error_of = [&](const LwcParameters& at) {
-    const Factors f = factors_of(at);
+  const std::int64_t n = weight.size(0), k = weight.size(1), group = group_of(how, k);
+  const LwcParameters start = start_lwc(n, k, how, weight.device());
+  if (k % group != 0) return start;
+  const Tensor w = in_groups(weight.detach(), how),  // [N * groups, G]
+      weights = error_weights(energy, k, w.options()).view({1, k / group, group});
+  std::vector<double> logits = range_ratios(1 / (1 + std::exp(-kStart)));
+  for (double& ratio : logits) ratio = std::log(ratio / (1 - ratio));
+  const RangeEnds best = search_range_ends({start.up, start.low}, logits, [&](const RangeEnds& ends) {
+    const Factors f = factors_of({ends.upper, ends.lower});
     const Tensor off = nn::range_fake_quant(w, f.gamma, f.beta, range_quant(how)) - w;
     return (off.square_().view({n, k / group, group}) * weights).sum(-1).view({-1, 1});
-  };
-  Tensor least = error_of(best);
-  // Both ends with one ratio, then the upper end alone, then the lower one: what is better stays, group by
-  // group.
-  for (const auto& [upper, lower] : {std::pair(true, true), std::pair(true, false), std::pair(false, true)}) {
-    for (int i = 0; i < kRatios; ++i) {
-      const double ratio = kLeast + (start_ratio() - kLeast) * i / kRatios,
-                   logit = std::log(ratio / (1 - ratio));
-      LwcParameters tried = best;
-      if (upper) tried.up = at::full_like(best.up, logit);
-      if (lower) tried.low = at::full_like(best.low, logit);
-      const Tensor error = error_of(tried), better = error < least;
-      best = {at::where(better, tried.up, best.up), at::where(better, tried.low, best.low)};
-      least = at::where(better, error, least);
-    }
-  }
-  return best;
+  });
+  return {best.upper, best.lower};
 }
 
 Tensor lwc_fake_quant(const Tensor& w, const LwcParameters& parameters, const WeightQuant& how) {

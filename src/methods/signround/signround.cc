@@ -8,6 +8,7 @@
 #include "base/interrupt.h"
 #include "base/parallel_for.h"
 #include "methods/arguments.h"
+#include "methods/range_search.h"
 #include "nn/functional.h"
 #include "nn/matmul.h"
 #include "quant/affine.h"
@@ -196,34 +197,17 @@ quant::QuantizedLinear quantize(const Tensor& w, const Parameters& p, const quan
 
 Parameters search_ranges(const Tensor& weight, const quant::AffineSpec& spec, const Options& options,
                          std::span<const float> energy) {
-  constexpr double kLeast = 0.3;
-  constexpr int kRatios = 25;
-  const at::NoGradGuard no_grad;
-  const Tensor w = weight.detach().contiguous();
-  Parameters best = start(w, spec, options.tune_ranges);
-  Tensor weights = at::ones({1, w.size(1)}, w.options());
-  if (!energy.empty())
-    weights = at::tensor(at::ArrayRef<float>(energy.data(), energy.size())).view({1, -1}).to(w.device());
-  const auto error_of = [&](const Parameters& at) {
-    const Tensor off = fake_quant(w, at, spec, options) - w;
-    return in_groups(off.square_().mul_(weights), at.min_scale).sum(-1);
-  };
-  Tensor least = error_of(best);
-  for (const auto& [lower, upper] : {std::pair(true, true), std::pair(false, true), std::pair(true, false)}) {
-    for (int i = 0; i < kRatios; ++i) {
-      const double ratio = kLeast + (1 - kLeast) * i / kRatios;
-      Parameters tried = best;
-      if (lower) tried.min_scale = at::full_like(best.min_scale, ratio);
-      if (upper) tried.max_scale = at::full_like(best.max_scale, ratio);
-      const Tensor error = error_of(tried), better = error < least;
-      best.min_scale = at::where(better, tried.min_scale, best.min_scale);
-      best.max_scale = at::where(better, tried.max_scale, best.max_scale);
-      least = at::where(better, error, least);
-    }
-  }
-  best.min_scale = best.min_scale.detach().requires_grad_(options.tune_ranges);
-  best.max_scale = best.max_scale.detach().requires_grad_(options.tune_ranges);
-  return best;
+  const Tensor w = weight.detach().contiguous(),
+               weights = error_weights(energy, w.size(1), w.options()).view({1, -1});
+  Parameters p = start(w, spec, options.tune_ranges);
+  const RangeEnds best =
+      search_range_ends({p.max_scale, p.min_scale}, range_ratios(1), [&](const RangeEnds& ends) {
+        const Tensor off = fake_quant(w, {p.value, ends.lower, ends.upper}, spec, options) - w;
+        return in_groups(off.square_().mul_(weights), ends.lower).sum(-1);
+      });
+  p.min_scale = best.lower.detach().requires_grad_(options.tune_ranges);
+  p.max_scale = best.upper.detach().requires_grad_(options.tune_ranges);
+  return p;
 }
 
 Trainer::Trainer(std::vector<Tensor> weights, const quant::AffineSpec& spec, const Options& options,

@@ -57,10 +57,7 @@ void run_omniquant(BlockJob& job) {
                  second_validation ? &*second_validation : nullptr};
 
   std::optional<methods::InputEnergies> energies;
-  if (settings.search_start && !settings.let) {
-    energies = methods::collect_input_energies(job.block, job.inputs, job.batch(), job.rope, c.block_compute,
-                                               c.device);
-  }
+  if (settings.search_start && !settings.let) energies = job.energies();
   omniquant::BlockParameters parameters = omniquant::start_parameters(
       job.block, statistics ? &*statistics : nullptr, settings, energies ? &*energies : nullptr);
   const std::int64_t steps = settings.epochs * job.inputs.windows() / settings.batch;

@@ -22,10 +22,7 @@ void run_rounding(BlockJob& job) {
     return;
   }
   std::optional<methods::InputEnergies> energies;
-  if (how.method == recipe::InitMethod::kClipSearchActivation) {
-    energies = methods::collect_input_energies(job.block, job.inputs, job.batch(), job.rope,
-                                               job.context.block_compute, job.context.device);
-  }
+  if (how.method == recipe::InitMethod::kClipSearchActivation) energies = job.energies();
   methods::start_block(job.block, job.recipe().weights.spec(), how, energies ? &*energies : nullptr);
 }
 

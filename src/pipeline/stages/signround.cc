@@ -21,8 +21,7 @@ void run_signround(BlockJob& job) {
   options.search_start = how.search_start;
   std::optional<methods::InputEnergies> energies;
   if (how.search_start) {
-    energies = methods::collect_input_energies(job.block, job.inputs, job.batch(), job.rope,
-                                               job.context.block_compute, job.context.device);
+    energies = job.energies();
     options.energies = &*energies;
   }
   signround::BlockResult result = signround::train_block(
