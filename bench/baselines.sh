@@ -1,21 +1,30 @@
 #!/usr/bin/env bash
 # Every method's built-in recipes on SmolLM2-135M with the same calibration rows and windows: perplexities, seconds and peak memory.
 #
-#   bench/baselines.sh [--packages] [RECIPE...]      default: all but the defaults' variants; minutes each on two cores. A row that is there is kept.
+#   bench/baselines.sh [--tokens N] [--packages] [RECIPE...]      default: all but the defaults' variants; minutes each on two cores. A row that is there is kept.
 #
-#   --packages   also GPTQModel and auto-round on the same rows at 4, 3 and 2 bits (bench/package_baselines.py; about 7 GB under .deps/clients, up to
-#                half an hour each), their results measured by crumb eval
+#   --tokens N   the first N tokens of each of the 64 calibration rows (default 128, as the recipes have it; up to 1024)
+#   --packages   also GPTQModel and auto-round on the same tokens at 4, 3 and 2 bits (bench/package_baselines.py; about 7 GB under .deps/clients, up to
+#                half an hour each), their results measured by crumb eval. With --bits "2 3" only those.
 #
 # Weight-activation rows with other widths are written RECIPE:NAME:SET[,SET...], for example
 #   omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8
 # Needs build/release/crumb, demo/model (scripts/demo_data.sh) and the golden files (CRUMB_GOLDEN_DIR, else ../shared/golden/efficientqat).
-# Results: build/baselines/*.json and the table on standard output.
+# Results: build/baselines/N/*.json and the table on standard output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=
-if [ "${1:-}" = --packages ]; then packages=1; shift; fi
+packages= tokens=128 widths="4 3 2"
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --packages) packages=1; shift ;;
+    --tokens) tokens="$2"; shift 2 ;;
+    --bits) widths="$2"; shift 2 ;;
+    -*) echo "baselines.sh: $1: unknown; expected --tokens N, --packages, --bits LIST or recipes" >&2; exit 2 ;;
+    *) break ;;
+  esac
+done
 golden="${CRUMB_GOLDEN_DIR:-../shared/golden/efficientqat}"
-out=build/baselines
+out="build/baselines/$tokens"
 mkdir -p "$out"
 python3 bench/parity_tokens.py "$golden" "$out/tokens.safetensors"
 if [ $# -eq 0 ]; then
@@ -32,7 +41,7 @@ for row in "$@"; do
   recipe="$row" name="$row" fields=""
   if [[ "$row" == *:* ]]; then IFS=: read -r recipe name fields <<<"$row"; fi
   [ -s "$out/$name.json" ] && continue
-  sets=()
+  sets=(--set "calibration.tokens=$tokens")
   if [ -n "$fields" ]; then IFS=, read -r -a list <<<"$fields"; for field in "${list[@]}"; do sets+=(--set "$field"); done; fi
   rm -rf "$out/$name"
   echo "$name" >&2
@@ -43,16 +52,18 @@ for row in "$@"; do
 done
 if [ -n "$packages" ]; then
   scripts/clients.sh gptqmodel auto_round
-  floats="$out/packages/float"
-  [ -s "$floats/config.json" ] || { mkdir -p "$out/packages"; build/release/crumb export demo/model/SmolLM2-135M-Instruct.Q4_1.gguf --to hf -o "$floats" >&2; }
-  for tool in gptqmodel auto-round; do
-    for bits in 4 3 2; do
+  floats=build/baselines/float
+  mkdir -p "$out/packages"
+  [ -s "$floats/config.json" ] || { build/release/crumb export demo/model/SmolLM2-135M-Instruct.Q4_1.gguf --to hf -o "$floats" >&2; }
+  for tool in gptqmodel gptqmodel-act-order auto-round; do
+    client="${tool%-act-order}"
+    for bits in $widths; do
       name="$tool-w${bits}g64"
       [ -s "$out/packages/$name.json" ] && continue
       echo "$name" >&2
       if [ ! -s "$out/packages/$name/config.json" ]; then
         start=$SECONDS
-        .deps/clients/"${tool//-/_}"/bin/python bench/package_baselines.py "$tool" "$floats" "$out/packages/$name" --tokens "$out/tokens.safetensors" --bits "$bits" >"$out/packages/$name.log" 2>&1
+        .deps/clients/"${client//-/_}"/bin/python bench/package_baselines.py "$tool" "$floats" "$out/packages/$name" --tokens "$out/tokens.safetensors" --columns "$tokens" --bits "$bits" >"$out/packages/$name.log" 2>&1
         echo $((SECONDS - start)) >"$out/packages/$name.seconds"
       fi
       build/release/crumb eval "$out/packages/$name" --exact --tokens "$golden/smollm2_eval_tokens.safetensors:wikitext2_test" --context 1024 --json >"$out/packages/$name.part"

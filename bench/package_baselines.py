@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Quantizes a float model with another project's package on the rows of a token file. Run by that package's Python (scripts/clients.sh).
 
-    package_baselines.py TOOL MODEL OUT --tokens FILE --bits B [--group G]
+    package_baselines.py TOOL MODEL OUT --tokens FILE [--columns N] --bits B [--group G]
 
-  TOOL   gptqmodel     GPTQ with activation order, asymmetric, everything else as it comes
-         auto-round    SignRound at the budget of recipes/signround-wBg64.json: 100 iterations of 4 rows
+  TOOL   gptqmodel             GPTQ, asymmetric, everything else as it comes (activation order within what the groups allow)
+         gptqmodel-act-order   with activation order and static groups, as our gptq recipes
+         auto-round            SignRound at the budget of recipes/signround-wBg64.json: 100 iterations of 4 rows
 
 bench/baselines.sh --packages runs it and measures the results with crumb eval beside our own recipes.
 """
@@ -12,18 +13,20 @@ import argparse
 import os
 
 
-def rows_of(path):
+def rows_of(args):
     from safetensors.torch import load_file
-    return load_file(path)["train"].long()
+    rows = load_file(args.tokens)["train"].long()
+    return rows[:, :args.columns] if args.columns else rows
 
 
 def gptqmodel(args):
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its default on two cores is 1, which it refuses itself
     import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
-    config = QuantizeConfig(bits=args.bits, group_size=args.group, sym=False, desc_act=True, format="gptq_v2")
+    config = QuantizeConfig(bits=args.bits, group_size=args.group, sym=False, format="gptq_v2",
+                            **({"desc_act": True, "static_groups": True} if args.tool == "gptqmodel-act-order" else {}))
     model = GPTQModel.load(args.model, config, device="cpu")
-    rows = [{"input_ids": row.tolist(), "attention_mask": torch.ones_like(row).tolist()} for row in rows_of(args.tokens)]
+    rows = [{"input_ids": row.tolist(), "attention_mask": torch.ones_like(row).tolist()} for row in rows_of(args)]
     model.quantize(rows, batch_size=1, backend=BACKEND.GPTQ_TORCH)
     model.save(args.out)
 
@@ -33,7 +36,7 @@ def auto_round(args):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    rows = rows_of(args.tokens)
+    rows = rows_of(args)
     rounder = AutoRound(model, tokenizer, scheme={"bits": args.bits, "group_size": args.group, "sym": False, "data_type": "int"}, dataset=[row.unsqueeze(0) for row in rows],
                         iters=100, seqlen=rows.shape[1], nsamples=rows.shape[0], batch_size=4, device_map="cpu")
     rounder.quantize_and_save(args.out, format="auto_round")
@@ -45,15 +48,16 @@ def auto_round(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tool", choices=("gptqmodel", "auto-round"))
+    parser.add_argument("tool", choices=("gptqmodel", "gptqmodel-act-order", "auto-round"))
     parser.add_argument("model")
     parser.add_argument("out")
     parser.add_argument("--tokens", required=True)
+    parser.add_argument("--columns", type=int, help="only the first tokens of every row")
     parser.add_argument("--bits", type=int, required=True)
     parser.add_argument("--group", type=int, default=64)
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    {"gptqmodel": gptqmodel, "auto-round": auto_round}[args.tool](args)
+    (auto_round if args.tool == "auto-round" else gptqmodel)(args)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,12 @@ ordered_json write(const ExportFlags& flags, const formats::Exporter& exporter, 
     options.texts = tokenizer_texts(*source);
   else
     options.tokenizer = tokenizer_metadata(*source);
+  std::string lost;
+  if (const auto scheme = source->activation_scheme()) lost = exporter.lost_activations(*scheme);
+  if (!lost.empty())
+    log::warn("[cli.export] ", flags.model, ": made to run with rounded activations (",
+              quant::scheme_name(*source->activation_scheme()), "), and ", exporter.name(),
+              " has no words for ", lost, "; whoever loads the result computes with floats there");
   formats::ExportReport report;
   ordered_json check;
   if (exporter.writes_directory()) {
@@ -146,6 +152,7 @@ ordered_json write(const ExportFlags& flags, const formats::Exporter& exporter, 
                       {"file_bytes", report.file_bytes},
                       {"shards", report.shards},
                       {"lossy", std::move(lossy)}};
+  if (!lost.empty()) out["lost_activations"] = lost;
   if (!exporter.note().empty()) out["note"] = exporter.note();
   if (!check.is_null()) out["check"] = std::move(check);
   out["seconds"] = seconds_since(start);

@@ -100,6 +100,12 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path, bool with_ten
     out["group_size"] = spec->group_size;
     out["grid"] = quant::to_string(spec->grid);
   }
+  if (checkpoint->weight_bits() != 0) out["weight_bits"] = checkpoint->weight_bits();
+  if (const auto scheme = checkpoint->activation_scheme()) {
+    out["activation_bits"] = scheme->bits;
+    out["kv_bits"] = scheme->kv_bits;
+    out["activation_grid"] = cat(scheme->symmetric ? "symmetric" : "asymmetric", " ", quant::to_string(scheme->inputs));
+  }
   const std::vector<formats::StoredTensor> tensors = checkpoint->stored_tensors();
   out["parts"] = parts_json(tensors, c, count.block_linears);
   out.update(grids_json(*checkpoint));

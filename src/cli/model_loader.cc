@@ -45,14 +45,9 @@ void ModelLoader::add_options(CLI::App& command) {
 #ifdef CRUMB_WITH_TORCH
 namespace {
 
-/// "4 bits, keys and values 4 bits" of a checkpoint that records such; empty for any other.
+/// "a4kv4 asym" of a checkpoint that records such; empty for any other.
 std::string activation_words(const formats::Checkpoint& checkpoint) {
-  const auto bits = checkpoint.activation_scheme();
-  if (!bits) return {};
-  std::string text;
-  if (bits->bits < 16) text = cat(bits->bits, " bits");
-  if (bits->kv_bits < 16) text += cat(text.empty() ? "" : ", ", "keys and values ", bits->kv_bits, " bits");
-  return text;
+  return quant::scheme_name(checkpoint.activation_scheme().value_or(quant::ActivationScheme{}));
 }
 
 }  // namespace

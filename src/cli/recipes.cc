@@ -17,12 +17,11 @@ struct RecipesOptions {
   bool json = false;
 };
 
-/// "w4g64 asym", "w4 asym, a4kv4".
+/// "w4g64 asym", "w4 asym, a4kv4 asym".
 std::string bits_words(const recipe::Recipe& r) {
   std::string text = cat(quant::scheme_name(r.weights.spec()), " ", quant::to_string(r.weights.grid));
-  if (r.activations.bits < 16) text += cat(", a", r.activations.bits);
-  if (r.activations.kv_bits < 16)
-    text += cat(r.activations.bits < 16 ? "" : ", ", "kv", r.activations.kv_bits);
+  const std::string activations = quant::scheme_name(r.activations.scheme());
+  if (!activations.empty()) text += cat(", ", activations);
   return text;
 }
 
@@ -43,6 +42,7 @@ int list_recipes(const RecipesOptions& options) {
                     {"grid", quant::to_string(r.weights.grid)},
                     {"activation_bits", r.activations.bits},
                     {"kv_bits", r.activations.kv_bits},
+                    {"activation_granularity", quant::to_string(r.activations.granularity)},
                     {"stages", stages},
                     {"description", r.card.description},
                     {"paper", r.card.paper},

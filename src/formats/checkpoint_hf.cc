@@ -7,6 +7,7 @@
 #include "base/half.h"
 #include "formats/checkpoint_readers.h"
 #include "formats/companions.h"
+#include "formats/input_grid.h"
 #include "formats/packed_reader.h"
 #include "formats/tensor_table.h"
 #include "io/json.h"
@@ -95,12 +96,19 @@ class HfCheckpoint final : public Checkpoint {
     const quant::AffineSpec spec = spec_of(linear);
     quant::check_spec(spec, k, linear);
     reader_->check(*tensors_, linear, n, k, spec);
+    input_grid(linear);  // whose sizes and values are looked at
     return true;
   }
   std::optional<int> head_bits() const override { return reader_ ? reader_->head_bits() : std::nullopt; }
   std::optional<quant::ActivationScheme> activation_scheme() const override {
     return reader_ ? reader_->activation_scheme() : std::nullopt;
   }
+  std::optional<quant::StaticGrid> input_grid(std::string_view linear) const override {
+    const auto scheme = activation_scheme();
+    if (!scheme || !scheme->is_static() || !holds_codes(linear)) return std::nullopt;
+    return read_input_grid(*tensors_, std::string(linear), *scheme, expected_shape(linear).k);
+  }
+  int weight_bits() const override { return reader_ ? reader_->weight_bits() : 0; }
 
   std::vector<StoredTensor> stored_tensors() const override {
     std::vector<StoredTensor> out;
@@ -119,9 +127,11 @@ class HfCheckpoint final : public Checkpoint {
     std::string what;
     if (reader_) {
       const auto spec = packed_spec();
-      what = cat(reader_->name(), spec ? " " + quant::scheme_name(*spec) : std::string(), mixed_words(spec));
+      what = cat(reader_->name(), spec ? cat(" ", quant::scheme_name(*spec)) : std::string(), mixed_words(spec));
       if (const auto a = reader_->activation_scheme()) {
-        if (a->bits < 16) what += cat(", activations of ", a->bits, " bits");
+        if (a->bits < 16)
+          what += cat(", activations of ", a->bits, " bits",
+                      a->is_static() ? cat(" (", quant::to_string(a->inputs), ")") : "");
         if (a->kv_bits < 16) what += cat(", keys and values of ", a->kv_bits, " bits");
       }
     } else {

@@ -1,4 +1,5 @@
-// compressed-tensors' "pack-quantized": the parts of one linear. docs/formats/compressed_tensors.md.
+// compressed-tensors' "pack-quantized" and "int-quantized": the parts of one linear.
+// docs/formats/compressed_tensors.md.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -26,5 +27,21 @@ CompressedParts pack_compressed(const quant::QuantizedLinear& linear, bool symme
 quant::QuantizedLinear unpack_compressed(const CompressedParts& parts, const quant::AffineSpec& spec,
                                          quant::WordLayout layout, quant::WordLayout zero_layout,
                                          std::string_view name);
+
+/// "int-quantized": one I8 a code, q - 2^(bits-1), as `weight` [N, K] and, unless symmetric,
+/// `weight_zero_point` [N, K/G].
+struct CompressedBytes {
+  std::int64_t n = 0, k = 0;
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales;  // weight_scale [N, K/G], of either sign
+  std::vector<std::int8_t> zero_points;
+};
+
+/// As pack_compressed(linear, true).
+CompressedBytes bytes_compressed(const quant::QuantizedLinear& linear);
+
+/// As unpack_compressed(); Corrupt also for a number that is no code of the spec's bits.
+quant::QuantizedLinear unpack_bytes_compressed(const CompressedBytes& parts, const quant::AffineSpec& spec,
+                                               std::string_view name);
 
 }  // namespace crumb::formats

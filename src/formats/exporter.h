@@ -71,6 +71,11 @@ class Exporter {
   virtual bool writes_directory() const = 0;
   /// Why no model of this structure can be written, whatever its weights; empty for those that can.
   virtual std::string unfit_structure(const model::ModelConfig&) const { return {}; }
+  /// What of a source's rounded activations the format has no words for ("a8kv8"): whoever loads the result
+  /// computes with floats there. Empty: it says all.
+  virtual std::string lost_activations(const quant::ActivationScheme& scheme) const {
+    return quant::scheme_name(scheme);
+  }
   /// For a source that outlives it.
   virtual std::unique_ptr<FitJudge> judge(const Checkpoint& source) const = 0;
   /// What fits_of() says for this format alone.

@@ -76,6 +76,7 @@ struct GptqConfig {
   std::optional<GptqZeros> zeros;
   std::optional<int> head_bits;                        // 0, 4, 6 or 8; nullopt: not said
   std::optional<quant::ActivationScheme> activations;  // nullopt: not said
+  int weight_bits = 0;                                 // of the grid, where fewer than spec.bits; 0: as many
   bool act_order = false;  // "desc_act", of any linear: only the g_idx of each tells whether groups are plain
 };
 /// Reads quantization_config or quantize_config.json. `subject` is the file named in errors. Throws

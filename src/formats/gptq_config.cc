@@ -44,6 +44,13 @@ quant::ActivationScheme activations_of(const ordered_json& json, std::string_vie
   if (fields.find("symmetric") == nullptr)
     fail(ErrorKind::kCorrupt, kWhere, subject, ": meta.activations has no symmetric; expected true or false");
   scheme.symmetric = fields.flag("symmetric");
+  if (const std::string word = fields.text("granularity"); !word.empty()) {
+    const auto granularity = quant::parse_granularity(word);
+    if (!granularity)
+      fail(ErrorKind::kUnsupported, kWhere, subject, ": meta.activations.granularity '", word,
+           "'; known are per_token, per_tensor and per_channel");
+    scheme.inputs = *granularity;
+  }
   return scheme;
 }
 
@@ -84,7 +91,8 @@ ordered_json gptq_quantization_config(const GptqConfigToWrite& config) {
   if (config.activations) {
     out["meta"]["activations"] = {{"bits", config.activations->bits},
                                   {"kv_bits", config.activations->kv_bits},
-                                  {"symmetric", config.activations->symmetric}};
+                                  {"symmetric", config.activations->symmetric},
+                                  {"granularity", quant::to_string(config.activations->inputs)}};
   }
   return out;
 }
@@ -115,6 +123,8 @@ GptqConfig parse_gptq_config(const ordered_json& json, std::string_view subject)
              "; known are 0, 4, 6 and 8");
       result.head_bits = static_cast<int>(head_bits);
     }
+    if (const std::int64_t bits = meta.integer("weight_bits", 0); bits > 0 && bits < result.spec.bits)
+      result.weight_bits = static_cast<int>(bits);
     if (const ordered_json* activations = meta.object("activations"))
       result.activations = activations_of(*activations, subject);
   }

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "formats/companions.h"
 #include "formats/gptq.h"
+#include "formats/input_grid.h"
 #include "formats/json_member.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
@@ -229,6 +230,16 @@ HfOutputReport write_hf_gptq(const Checkpoint& source, const fs::path& folder, c
         report.packed_linear_bytes += bytes_of(part);
         writer.add(std::move(part));
       }
+      if (!options.activations || !options.activations->is_static()) continue;
+      const auto& grid = packed.input_grids[static_cast<std::size_t>(*role)];
+      if (!grid) {
+        fail(ErrorKind::kInvalidArgument, kWhere, linear_of(tensor.name),
+             ": no grid of its inputs; the activation scheme is static and wants one");
+      }
+      quant::check_static_grid(*grid, *options.activations, linear.k, linear_of(tensor.name));
+      for (TensorToWrite& part : input_grid_tensors(model::stored_name(config, linear_of(tensor.name)), *grid,
+                                                    options.activations->symmetric))
+        writer.add(std::move(part));
     }
   }
   report.shards = writer.finish();

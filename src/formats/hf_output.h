@@ -24,6 +24,8 @@ struct PackedBlock {
   /// Float tensors of the block that training changed (norms, biases), by their names inside the block
   /// ("input_layernorm.weight"); written as F32. The others are copied.
   std::map<std::string, std::vector<float>> floats;
+  /// By LinearRole, where the activation scheme is static; written beside the linear (input_grid.h).
+  std::array<std::optional<quant::StaticGrid>, std::size(model::kLinearRoles)> input_grids;
 };
 
 struct HfOutputOptions {

@@ -30,8 +30,11 @@ class PackedReader {
   const LinearSpecs& specs() const { return specs_; }
   /// At which an engine is to keep embedding and head, where the configuration says so.
   virtual std::optional<int> head_bits() const { return std::nullopt; }
-  /// How activations are rounded, where the configuration says so.
+  /// How activations are rounded, where the configuration says so. Static grids are tensors beside the
+  /// codes: "….input_scale", and "….input_zero_point" where they are asymmetric (docs/formats/gptq.md).
   virtual std::optional<quant::ActivationScheme> activation_scheme() const { return std::nullopt; }
+  /// Bits of the grid, where the fields have more; 0: as many.
+  virtual int weight_bits() const { return 0; }
 
   /// "scales": what the tensor of a linear's scales is called.
   virtual std::string_view scales_part() const { return "scales"; }

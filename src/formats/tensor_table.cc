@@ -116,6 +116,18 @@ std::vector<std::int32_t> TensorTable::integers(std::string_view name) const {
   return file_of(name).read_i32(place_of(name).stored);
 }
 
+std::vector<std::int8_t> TensorTable::bytes_of_codes(std::string_view name) const {
+  const io::TensorInfo& tensor = info(name);
+  if (tensor.dtype != DType::kI8) {
+    fail(ErrorKind::kCorrupt, kWhere, folder_.string(), ": tensor '", name, "' is ", to_string(tensor.dtype),
+         "; the configuration promises codes in I8; config.json may be another model's");
+  }
+  const auto bytes = file_of(name).bytes(tensor);
+  std::vector<std::int8_t> codes(bytes.size());
+  if (!codes.empty()) std::memcpy(codes.data(), bytes.data(), bytes.size());
+  return codes;
+}
+
 std::vector<std::uint32_t> TensorTable::words(std::string_view name) const {
   const io::TensorInfo& tensor = info(name);
   if (tensor.dtype != DType::kI32 && tensor.dtype != DType::kU32) {

@@ -30,6 +30,8 @@ class TensorTable {
   std::vector<float> float_rows(std::string_view name, std::int64_t first, std::int64_t count) const;
   /// Values of an I32 tensor; throws Corrupt for another dtype.
   std::vector<std::int32_t> integers(std::string_view name) const;
+  /// Values of an I8 tensor; throws Corrupt for another dtype.
+  std::vector<std::int8_t> bytes_of_codes(std::string_view name) const;
   /// Words of codes as they lie in the file: I32 or U32, else Corrupt.
   std::vector<std::uint32_t> words(std::string_view name) const;
   /// Throws NotFound or Corrupt unless the tensor is there with this shape.

@@ -137,10 +137,11 @@ void prepare_lowbit(const LowbitFunctions& functions, const float* x, std::int64
 
 /// The same with one grid a row, of `bits` bits (2 … 8): kInt8 holds its centered codes (CRUMB_CHECKs
 /// quant::fits_int8), kExact what they stand for in f32. A row with an infinity or NaN has scales (values)
-/// NaN. Bit for bit quant::token_grid from every variant.
+/// NaN. `fixed`: every finite row's grid; nullptr: each row's own, bit for bit quant::token_grid from every
+/// variant.
 void prepare_lowbit_tokens(const TokenQuantFunctions& functions, const float* x, std::int64_t ldx, int bits,
-                           bool symmetric, const LowbitActivations& out, std::int64_t begin,
-                           std::int64_t end);
+                           bool symmetric, const LowbitActivations& out, std::int64_t begin, std::int64_t end,
+                           const quant::TokenGrid* fixed = nullptr);
 
 /// y[m][n] = sum over k of w_hat[n][k] * x[m][k]  for all m and the rows n of tiles [begin, end), on the
 /// calling thread; y is overwritten there and not touched elsewhere. For any M; M <= 8 is tuned for reading

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/registry.h"
+#include "quant/activation_scheme.h"
 #include "quant/token_grid.h"
 
 namespace crumb::kernels {
@@ -26,13 +27,18 @@ const TokenQuantFunctions* token_quant_ref() noexcept;
 const TokenQuantFunctions* token_quant_avx2() noexcept;
 const TokenQuantFunctions* token_quant_avx512() noexcept;
 
-/// The grid of x [count]; its scale is NaN where the row is not finite.
+/// The grid of x [count], its own or, unless nullptr, `fixed`; its scale is NaN where the row is not finite.
 quant::TokenGrid token_grid(const TokenQuantFunctions& functions, const float* x, std::int64_t count,
-                            int bits, bool symmetric);
+                            int bits, bool symmetric, const quant::TokenGrid* fixed = nullptr);
 
-/// Fake-quantizes rows of `count` numbers in place, each with its own grid; row r at x + r * stride. For
-/// queries, keys and values: a row is a head.
+/// Fake-quantizes rows of `count` numbers in place, each with its own grid or the fixed one; row r at
+/// x + r * stride. For queries, keys and values: a row is a head.
 void fake_quant_rows(const TokenQuantFunctions& functions, float* x, std::int64_t rows, std::int64_t count,
-                     std::int64_t stride, int bits, bool symmetric);
+                     std::int64_t stride, int bits, bool symmetric, const quant::TokenGrid* fixed = nullptr);
+
+/// Fake-quantizes rows of `count` numbers in place, the channel i of each with grid i of `bits` bits. Plain
+/// loops: no integer product follows.
+void fake_quant_channels(float* x, std::int64_t rows, std::int64_t count, std::int64_t stride, int bits,
+                         const quant::StaticGrid& grids);
 
 }  // namespace crumb::kernels

@@ -83,4 +83,25 @@ ActivationQuant static_activation_quant(int bits, ActivationQuant::Granularity g
   return how;
 }
 
+ActivationQuant static_activation_quant(const quant::ActivationScheme& scheme, const quant::StaticGrid& grid,
+                                        const at::Device& device) {
+  CRUMB_CHECK(scheme.is_static());
+  const auto tensor = [&](const std::vector<float>& values) { return at::tensor(values).to(device, at::kFloat); };
+  ActivationQuant how;
+  how.bits = scheme.bits;
+  how.granularity = scheme.inputs;
+  how.symmetric = scheme.symmetric;
+  how.scale = tensor(grid.scales);
+  how.zero_point = tensor(grid.zero_points);
+  return how;
+}
+
+quant::StaticGrid static_grid(const ActivationQuant& how) {
+  const auto values = [](const Tensor& tensor) {
+    const Tensor t = tensor.to(at::kCPU, at::kFloat).contiguous();
+    return std::vector<float>(t.const_data_ptr<float>(), t.const_data_ptr<float>() + t.numel());
+  };
+  return {values(how.scale), values(how.zero_point)};
+}
+
 }  // namespace crumb::nn

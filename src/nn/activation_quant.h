@@ -3,22 +3,19 @@
 #include <array>
 
 #include "nn/torch.h"
+#include "quant/activation_scheme.h"
 
 namespace crumb::nn {
 
 /// One quantizer of activations. OmniQuant (arXiv:2308.13137 §4.1) uses dynamic asymmetric ones per token;
 /// SmoothQuant (arXiv:2211.10438) symmetric ones, dynamic per token or static.
 struct ActivationQuant {
-  enum class Granularity {
-    kPerToken,   // dynamic: a scale for each row of the last dimension, made anew in every forward pass
-    kPerTensor,  // static: `scale` and `zero_point` [1]
-    kPerChannel  // static: `scale` and `zero_point` [K], K the last dimension
-  };
+  using Granularity = quant::Granularity;
   int bits = 16;  // 2 … 15; 16 means off
-  Granularity granularity = Granularity::kPerToken;
+  Granularity granularity = Granularity::kPerToken;  // of rows of the last dimension, K
   bool symmetric = false;        // signed codes, zero_point 2^(bits-1)
   bool holds_zero = true;        // of the dynamic kind: RangeQuant::holds_zero (nn/range_fake_quant.h)
-  at::Tensor scale, zero_point;  // f32, of the static kinds only
+  at::Tensor scale, zero_point;  // f32, of the static kinds only: [1] per tensor, [K] per channel
 
   bool on() const { return bits < 16; }
 };
@@ -43,5 +40,9 @@ at::Tensor fake_quant_activation(const at::Tensor& x, const ActivationQuant& how
 /// extremes of all channels. The range is widened to hold 0.
 ActivationQuant static_activation_quant(int bits, ActivationQuant::Granularity granularity, bool symmetric,
                                         const at::Tensor& low, const at::Tensor& high);
+/// To and from what a checkpoint stores.
+ActivationQuant static_activation_quant(const quant::ActivationScheme& scheme, const quant::StaticGrid& grid,
+                                        const at::Device& device);
+quant::StaticGrid static_grid(const ActivationQuant& how);
 
 }  // namespace crumb::nn

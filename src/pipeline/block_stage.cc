@@ -6,6 +6,7 @@
 #include "nn/functional.h"
 #include "pipeline/block_job.h"
 #include "pipeline/block_state.h"
+#include "pipeline/input_grids.h"
 #include "pipeline/load_model.h"
 #include "pipeline/report.h"
 #include "pipeline/streams.h"
@@ -40,7 +41,7 @@ void run_stages(BlockJob& job) {
       job.transformed = false;
       job.finite = true;
     }
-    job.block.activations = activation_quants(job.recipe().activations.scheme());
+    job.block.activations = activation_quants(job.recipe().activations.scheme(), {}, job.context.device);
     std::string diverged;
     for (const recipe::Stage stage : job.recipe().stages) {
       if (stage == recipe::Stage::kE2eQp) break;
@@ -100,6 +101,7 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
   if (teacher_needed) teacher = make_stream(c.calibration.e2e);
   shell.embedding = shell.positions = shell.head = at::Tensor();
   const std::int64_t batch = c.recipe.block_ap.batch;
+  const quant::ActivationScheme scheme = c.recipe.activations.scheme();
   const nn::RopeTable rope =
       nn::make_rope_table(config, std::max(c.calibration.train.columns, c.calibration.e2e.columns), c.device);
 
@@ -135,9 +137,14 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
       run_stages(job);
       state = finish_block(job.block, job.codes ? &*job.codes : nullptr, c.recipe);
       check_block_state(state, *c.checkpoint, i);
+      if (scheme.is_static()) {
+        apply_block_state(job.block, state, c.device, /*packed=*/false);
+        state.input_grids =
+            calibrate_input_grids(job.block, quantized, batch, rope, c.block_compute, c.device, scheme);
+      }
       save_block_state(c.run->path() / block_file(i), state);
     }
-    job.block.activations = activation_quants(c.recipe.activations.scheme());
+    job.block.activations = activation_quants(scheme, state.input_grids, c.device);
     // Go on with what the file holds, scales in binary16 included: later blocks see what the user will run.
     apply_block_state(job.block, state, c.device, /*packed=*/false);
     state = {};

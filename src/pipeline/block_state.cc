@@ -1,6 +1,7 @@
 #include "pipeline/block_state.h"
 
 #include "base/error.h"
+#include "formats/input_grid.h"
 #include "io/safetensors.h"
 #include "model/family.h"
 #include "pipeline/load_model.h"
@@ -46,6 +47,12 @@ void save_block_state(const std::filesystem::path& file, const PackedBlock& bloc
                          return io::bytes_of(std::span<const float>(values));
                        }});
   }
+  for (std::size_t i = 0; i < block.input_grids.size(); ++i) {
+    if (!block.input_grids[i]) continue;
+    for (auto& tensor : formats::input_grid_tensors(std::string(model::hf_name(static_cast<model::LinearRole>(i))),
+                                                    *block.input_grids[i], /*symmetric=*/false))
+      tensors.push_back(std::move(tensor));
+  }
   io::write_safetensors_atomically(file, std::move(tensors), {{"format", "crumb block state 1"}});
 }
 
@@ -75,6 +82,11 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
     quant::unpack_rows(reinterpret_cast<const std::uint32_t*>(packed.data()), shape.n, shape.k, spec.bits,
                        linear.codes.data());
     quant::check_quantized_linear(linear, file.string());
+    if (in.find(linear_key(role, "input_scale")) != nullptr) {
+      const std::vector<std::int32_t> zero_points = in.read_i32(linear_key(role, "input_zero_point"));
+      block.input_grids[static_cast<std::size_t>(role)] = {
+          in.read_f32(linear_key(role, "input_scale")), {zero_points.begin(), zero_points.end()}};
+    }
   }
   nn::DecoderBlock names(config);
   for (const auto& [name, norm] : names.norms()) block.floats[name] = in.read_f32(name);

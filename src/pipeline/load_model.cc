@@ -5,6 +5,7 @@
 #include "base/memory_info.h"
 #include "nn/host_memory.h"
 #include "nn/torch_language_model.h"
+#include "pipeline/input_grids.h"
 
 namespace crumb::pipeline {
 
@@ -54,11 +55,14 @@ nn::DecoderBlock load_block(const formats::Checkpoint& checkpoint, std::int64_t 
   return block;
 }
 
-}  // namespace
-
-nn::ActivationQuants activation_quants(const quant::ActivationScheme& scheme) {
-  return nn::ActivationQuants::dynamic(scheme.bits, scheme.kv_bits, scheme.symmetric, /*holds_zero=*/true);
+InputGrids input_grids(const formats::Checkpoint& checkpoint, std::int64_t index) {
+  InputGrids grids;
+  for (const model::LinearRole role : model::linear_roles(checkpoint.config()))
+    grids[static_cast<std::size_t>(role)] = checkpoint.input_grid(model::linear_name(index, role));
+  return grids;
 }
+
+}  // namespace
 
 nn::DecoderBlock load_float_block(const formats::Checkpoint& checkpoint, std::int64_t index,
                                   const at::Device& device) {
@@ -113,7 +117,7 @@ nn::CausalLm load_causal_lm(const formats::Checkpoint& checkpoint, const nn::Com
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     lm.blocks.push_back(load_block(checkpoint, i, device, residency == Residency::kCompact));
     if (const auto scheme = checkpoint.activation_scheme())
-      lm.blocks.back().activations = activation_quants(*scheme);
+      lm.blocks.back().activations = activation_quants(*scheme, input_grids(checkpoint, i), device);
   }
   return lm;
 }

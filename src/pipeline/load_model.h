@@ -12,9 +12,6 @@
 
 namespace crumb::pipeline {
 
-/// The activation quantizers that a recipe or a checkpoint asks for: dynamic, their ranges hold 0.
-nn::ActivationQuants activation_quants(const quant::ActivationScheme& scheme);
-
 /// Block `index` with f32 weights; packed linears are dequantized. Throws what Checkpoint throws.
 nn::DecoderBlock load_float_block(const formats::Checkpoint& checkpoint, std::int64_t index, const at::Device& device);
 

@@ -9,9 +9,11 @@
 #include "pipeline/block_job.h"
 #include "pipeline/block_state.h"
 #include "pipeline/e2e_checkpoint.h"
+#include "pipeline/input_grids.h"
 #include "pipeline/load_model.h"
 #include "pipeline/report.h"
 #include "pipeline/stages/block_stages.h"
+#include "pipeline/streams.h"
 
 namespace crumb::pipeline {
 
@@ -62,7 +64,13 @@ nn::CausalLm full_precision(const QuantizeContext& c) {
 }
 
 nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
+  const quant::ActivationScheme scheme = c.recipe.activations.scheme();
   nn::CausalLm lm = load_shell(*c.checkpoint, c.eval_compute, c.device);
+  std::optional<calib::ActivationStore> stream;  // what calibrates static grids
+  if (scheme.is_static()) stream = embed_windows(lm, c.calibration.train, stream_options(c));
+  const std::int64_t batch = c.recipe.block_ap.batch;
+  nn::RopeTable rope;
+  if (stream) rope = nn::make_rope_table(lm.config, c.calibration.train.columns, c.device);
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     throw_if_interrupted("pipeline.quantize");
     nn::DecoderBlock block = load_float_block(*c.checkpoint, i, c.device);
@@ -72,9 +80,16 @@ nn::CausalLm rounded_to_nearest(const QuantizeContext& c) {
     } else {
       methods::start_block(block, c.recipe.weights.spec(), {recipe::InitMethod::kMinMax, 1, 1}, nullptr);
     }
-    apply_block_state(block, finish_block(block, codes ? &*codes : nullptr, c.recipe), c.device,
-                      /*packed=*/true);
-    block.activations = activation_quants(c.recipe.activations.scheme());
+    formats::PackedBlock state = finish_block(block, codes ? &*codes : nullptr, c.recipe);
+    if (stream) {
+      apply_block_state(block, state, c.device, /*packed=*/false);
+      block.activations = activation_quants(scheme, {}, c.device);
+      state.input_grids =
+          calibrate_input_grids(block, *stream, batch, rope, c.block_compute, c.device, scheme);
+    }
+    block.activations = activation_quants(scheme, state.input_grids, c.device);
+    if (stream) advance(*stream, block, batch, rope, c.block_compute, c.device);
+    apply_block_state(block, state, c.device, /*packed=*/true);
     lm.blocks.push_back(std::move(block));
   }
   return lm;
@@ -84,8 +99,9 @@ nn::CausalLm packed_model(const QuantizeContext& c) {
   nn::CausalLm lm = load_shell(*c.checkpoint, c.e2e_compute, c.device);
   for (std::int64_t i = 0; i < lm.config.num_hidden_layers; ++i) {
     nn::DecoderBlock block = load_bias_only_block(*c.checkpoint, i, c.device);
-    apply_block_state(block, final_block(c, i, {}), c.device, /*packed=*/true);
-    block.activations = activation_quants(c.recipe.activations.scheme());
+    const formats::PackedBlock state = final_block(c, i, {});
+    apply_block_state(block, state, c.device, /*packed=*/true);
+    block.activations = activation_quants(c.recipe.activations.scheme(), state.input_grids, c.device);
     lm.blocks.push_back(std::move(block));
   }
   return lm;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "recipe/enums.h"
 #include "recipe/recipe.h"
 
 namespace crumb::recipe {
@@ -94,6 +95,19 @@ class Checker {
           "stage 'smoothquant' makes weights harder to quantize so that activations get easier, and "
           "activations.bits is 16 (off); set activations.bits, or leave the stage out");
     }
+    if (a.granularity == quant::Granularity::kPerToken) return;
+    const std::string_view word = word_of(a.granularity);
+    if (a.bits == 16) {
+      reject("activations.granularity ", word, ", and activations.bits is 16 (off); set activations.bits, or "
+             "leave the granularity at per_token");
+    }
+    for (const Stage stage : {Stage::kOmniQuant, Stage::kSignRound, Stage::kBlockAp, Stage::kE2eQp}) {
+      if (r_.has(stage)) {
+        reject("activations.granularity ", word, ": stage '", to_string(stage), "' trains through activation "
+               "quantizers, and static grids are found when a block is done; use per_token, or smoothquant, "
+               "awq, gptq or rounding");
+      }
+    }
   }
 
   void windows() const {
@@ -175,7 +189,7 @@ Stage Recipe::last_block_stage() const {
 }
 
 bool Recipe::reads_activations() const {
-  return rounding.method == InitMethod::kClipSearchActivation ||
+  return rounding.method == InitMethod::kClipSearchActivation || activations.scheme().is_static() ||
          std::any_of(stages.begin(), stages.end(), [](Stage stage) { return stage != Stage::kRounding; });
 }
 

@@ -76,6 +76,14 @@ struct EnumWords<quant::Grid> {
                                       std::pair{quant::Grid::kSignedSym, std::string_view("signed-sym")}};
 };
 
+template <>
+struct EnumWords<quant::Granularity> {
+  static constexpr std::array kAll = {
+      std::pair{quant::Granularity::kPerToken, std::string_view("per_token")},
+      std::pair{quant::Granularity::kPerTensor, std::string_view("per_tensor")},
+      std::pair{quant::Granularity::kPerChannel, std::string_view("per_channel")}};
+};
+
 template <class Enum>
 constexpr std::string_view word_of(Enum value) noexcept {
   for (const auto& [candidate, word] : EnumWords<Enum>::kAll) {

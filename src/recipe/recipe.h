@@ -57,15 +57,16 @@ struct Weights {
   }
 };
 
-/// What the model does with its activations when it runs: dynamic quantizers, a scale for each token (and
-/// head). Recorded in the output, so that `crumb eval` simulates them.
+/// What the model does with its activations when it runs. Recorded in the output, so that `crumb eval`
+/// simulates it and engines do it.
 struct Activations {
   int bits = 16;             // of the inputs of all block linears; 2 to 8, 16: off
   int kv_bits = 16;          // of keys and values as cached; then queries have `bits`. 16: off
   bool symmetric = false;    // no zero point
   bool allow_plain = false;  // also where no stage prepares the model for it
+  quant::Granularity granularity = quant::Granularity::kPerToken;  // of the inputs of linears
 
-  quant::ActivationScheme scheme() const { return {bits, kv_bits, symmetric}; }
+  quant::ActivationScheme scheme() const { return {bits, kv_bits, symmetric, granularity}; }
   bool on() const { return scheme().rounds(); }
 };
 

@@ -112,7 +112,7 @@ std::vector<Field> make_fields() {
 
   Field activation_bits =
       number("activations.bits", &R::activations, &Activations::bits, 2, 16,
-             "of the inputs of the block linears, quantized token by token when the model runs; 16: off");
+             "of the inputs of the block linears, which the model quantizes when it runs; 16: off");
   activation_bits.choices = {"2", "3", "4", "5", "6", "7", "8", "16"};
   Field kv_bits = number("activations.kv_bits", &R::activations, &Activations::kv_bits, 2, 16,
                          "of keys and values as cached, token and head by token and head (queries then have "
@@ -122,6 +122,9 @@ std::vector<Field> make_fields() {
   f.push_back(std::move(kv_bits));
   f.push_back(boolean("activations.symmetric", &R::activations, &Activations::symmetric,
                       "quantizers of activations have no zero point"));
+  f.push_back(choice("activations.granularity", &R::activations, &Activations::granularity,
+                     "per_token: a grid made anew for each token's vector; per_tensor, per_channel: grids that "
+                     "calibration finds, fixed when the model runs"));
   f.push_back(boolean("activations.allow_plain", &R::activations, &Activations::allow_plain,
                       "quantize activations though no stage prepares the model for it: the baseline of those "
                       "that do"));

@@ -40,8 +40,7 @@ std::string cache_key(const ImagePlan& plan, const std::string& content_hash) {
 /// "int8", "a8kv8 exact f32"
 std::string activations_words(const quant::ActivationScheme& scheme, Accuracy accuracy) {
   const std::string name = quant::scheme_name(scheme);
-  const bool integers =
-      accuracy == Accuracy::kInt8 && (scheme.bits == 16 || quant::fits_int8(scheme.bits, scheme.symmetric));
+  const bool integers = accuracy == Accuracy::kInt8 && integer_products(scheme);
   return cat(name, name.empty() ? "" : " ",
              integers                       ? "int8"
              : accuracy == Accuracy::kExact ? "exact f32"
@@ -165,11 +164,15 @@ std::unique_ptr<Engine> Engine::load(const std::filesystem::path& model, const E
     state.options.activations = checkpoint->activation_scheme().value_or(quant::ActivationScheme{});
   const quant::ActivationScheme& scheme = *state.options.activations;
   quant::check_activation_scheme(scheme, model.string());
+  if (scheme.is_static() && checkpoint->activation_scheme() != scheme)
+    fail(ErrorKind::kInvalidArgument, "runtime.load", model.string(), ": activations ",
+         quant::scheme_name(scheme), " want static grids, which the model does not have; use per_token");
   if (!options.kv_format) state.options.kv_format = default_kv_format(scheme, options.accuracy);
   state.config = checkpoint->config();
   state.description = checkpoint->describe();
   if (!options.head_bits) state.options.head_bits = default_head_bits(*checkpoint, options.accuracy);
   state.load_image(model, *checkpoint);
+  if (scheme.is_static()) load_input_grids(*checkpoint, state.weights);
   state.forward = std::make_unique<Forward>(
       state.config, state.weights,
       options.accuracy == Accuracy::kExact ? kernels::LowbitMode::kExact : kernels::LowbitMode::kInt8, scheme,

@@ -43,14 +43,17 @@ bool rounds_as(kernels::KvFormat format, const quant::ActivationScheme& scheme) 
                           : scheme.kv_bits == 4 && format == kernels::KvFormat::kInt4;
 }
 
+bool integer_products(const quant::ActivationScheme& scheme) {
+  return scheme.bits == 16 || (quant::fits_int8(scheme.bits, scheme.symmetric) &&
+                               scheme.inputs != quant::Granularity::kPerChannel);
+}
+
 Forward::Forward(const model::ModelConfig& config, const ModelWeights& weights, kernels::LowbitMode mode,
                  const quant::ActivationScheme& scheme, std::int64_t most_tokens, ThreadPool& pool)
     : config_(config),
       weights_(weights),
       mode_(mode),
-      block_mode_(scheme.bits < 16 && !quant::fits_int8(scheme.bits, scheme.symmetric)
-                      ? kernels::LowbitMode::kExact
-                      : mode),
+      block_mode_(integer_products(scheme) ? mode : kernels::LowbitMode::kExact),
       scheme_(scheme),
       most_tokens_(most_tokens),
       q_width_(config.num_attention_heads * config.head_dim),
@@ -111,21 +114,39 @@ void Forward::for_rows(std::int64_t rows, const Body& body) {
 // ------------------------------------------------------------------------------------------------------------------
 // Linears
 
-Forward::Input Forward::input_of(float* x, std::int64_t m, std::initializer_list<const Linear*> linears) {
+Forward::Input Forward::input_of(float* x, std::int64_t m, const BlockWeights& block,
+                                 std::initializer_list<LinearRole> roles) {
+  std::vector<const Linear*> linears;
+  for (const LinearRole role : roles) linears.push_back(&block.linear(role));
   Input input = packed_input(x, m, block_mode_, linears);
   input.bits = scheme_.bits;
+  if (scheme_.is_static()) {
+    const quant::StaticGrid* grid = block.input_grid(roles);
+    if (grid == nullptr) {  // floats read it
+      input.bits = 16;
+    } else if (scheme_.inputs == quant::Granularity::kPerChannel) {
+      input.channels = grid;
+      input.rounded = x;
+    } else {
+      input.fixed = {grid->scales[0], grid->zero_points[0], static_cast<float>((1 << scheme_.bits) - 1)};
+    }
+  }
   for (const Linear* linear : linears)
     if (!linear->is_lowbit) input.rounded = x;
   return input;
 }
 
 Forward::Input Forward::head_input(const float* x, std::int64_t m) {
-  return packed_input(x, m, mode_, {&weights_.head});
+  const Linear* const head = &weights_.head;
+  return packed_input(x, m, mode_, {&head, 1});
 }
 
 Forward::Input Forward::packed_input(const float* x, std::int64_t m, kernels::LowbitMode mode,
-                                     std::initializer_list<const Linear*> linears) {
-  Input input{x, m, (*linears.begin())->k, false, {}, 16, nullptr};
+                                     std::span<const Linear* const> linears) {
+  Input input;
+  input.x = x;
+  input.m = m;
+  input.k = linears.front()->k;
   for (const Linear* linear : linears) {
     CRUMB_CHECK(linear->k == input.k);
     if (!linear->is_lowbit) continue;
@@ -138,17 +159,22 @@ Forward::Input Forward::packed_input(const float* x, std::int64_t m, kernels::Lo
 }
 
 void Forward::prepare(const Input& input, std::int64_t begin, std::int64_t end) const {
-  if (input.bits == 16) {
+  if (input.channels != nullptr) {
+    kernels::fake_quant_channels(input.rounded + begin * input.k, end - begin, input.k, input.k, input.bits,
+                                 *input.channels);
+  }
+  if (input.bits == 16 || input.channels != nullptr) {
     if (input.prepared) kernels::prepare_lowbit(*lowbit_, input.x, input.k, input.packed, begin, end);
     return;
   }
+  const quant::TokenGrid* const fixed = input.fixed ? &*input.fixed : nullptr;
   if (input.prepared) {
     kernels::prepare_lowbit_tokens(*token_quant_, input.x, input.k, input.bits, scheme_.symmetric,
-                                   input.packed, begin, end);
+                                   input.packed, begin, end, fixed);
   }
   if (input.rounded != nullptr) {
     kernels::fake_quant_rows(*token_quant_, input.rounded + begin * input.k, end - begin, input.k, input.k,
-                             input.bits, scheme_.symmetric);
+                             input.bits, scheme_.symmetric, fixed);
   }
 }
 
@@ -287,7 +313,7 @@ void Forward::attention_half(const BlockWeights& weights, std::int64_t block, st
   const std::int64_t d = config_.head_dim, half = d / 2, width = q_width_ + 2 * kv_width_;
   const Linear &q = weights.linear(LinearRole::kQ), &k = weights.linear(LinearRole::kK),
                &v = weights.linear(LinearRole::kV);
-  const Input input = input_of(normed_, m, {&q, &k, &v});
+  const Input input = input_of(normed_, m, weights, {LinearRole::kQ, LinearRole::kK, LinearRole::kV});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) {
@@ -335,7 +361,7 @@ void Forward::attention_half(const BlockWeights& weights, std::int64_t block, st
   }
   attend(block, pieces);
   const Linear& o = weights.linear(LinearRole::kO);
-  const Input attended = input_of(attended_, m, {&o});
+  const Input attended = input_of(attended_, m, weights, {LinearRole::kO});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) { prepare(attended, begin, end); });
@@ -348,7 +374,8 @@ void Forward::mlp_half(const BlockWeights& weights, std::int64_t m) {
   const bool gated = config_.mlp == model::MlpKind::kSwiglu;
   const Linear &gate = weights.linear(LinearRole::kGate), &up = weights.linear(LinearRole::kUp),
                &down = weights.linear(LinearRole::kDown);
-  const Input input = gated ? input_of(normed_, m, {&gate, &up}) : input_of(normed_, m, {&up});
+  const Input input = gated ? input_of(normed_, m, weights, {LinearRole::kGate, LinearRole::kUp})
+                            : input_of(normed_, m, weights, {LinearRole::kUp});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) {
@@ -374,7 +401,7 @@ void Forward::mlp_half(const BlockWeights& weights, std::int64_t m) {
         swiglu_->forward(gate_ + row * f + first, up_ + row * f + first, count, gate_ + row * f + first);
     });
   }
-  const Input product = input_of(gate_, m, {&down});
+  const Input product = input_of(gate_, m, weights, {LinearRole::kDown});
   {
     const Timer timer(times.norms);
     for_rows(m, [&](std::int64_t begin, std::int64_t end, int) { prepare(product, begin, end); });

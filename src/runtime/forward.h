@@ -34,6 +34,10 @@ struct Piece {
   std::span<const std::int32_t> tokens;
 };
 
+/// Whether the products of block linears can be made in integers: the codes of their inputs are int8 numbers,
+/// and a row has one scale. Otherwise they are made in f32, of what the codes stand for.
+bool integer_products(const quant::ActivationScheme& scheme);
+
 /// Whether a cache of this format rounds keys and values to just the scheme's grid.
 bool rounds_as(kernels::KvFormat format, const quant::ActivationScheme& scheme);
 
@@ -74,15 +78,18 @@ class Forward {
     std::int64_t m = 0, k = 0;
     bool prepared = false;
     kernels::LowbitActivations packed;
-    int bits = 16;  // below 16: rounded per token
+    int bits = 16;                              // below 16: rounded
+    const quant::StaticGrid* channels = nullptr;  // a grid for each channel
+    std::optional<quant::TokenGrid> fixed;        // or one for all rows; neither: each row's own
     float* rounded =
         nullptr;  // then x, for linears of floats among those that read it, which is rounded there
   };
-  /// Of linears of a block: `x` may be overwritten.
-  Input input_of(float* x, std::int64_t m, std::initializer_list<const Linear*> linears);
+  /// Of what these linears of a block read: `x` may be overwritten.
+  Input input_of(float* x, std::int64_t m, const BlockWeights& block,
+                 std::initializer_list<model::LinearRole> roles);
   Input head_input(const float* x, std::int64_t m);
   Input packed_input(const float* x, std::int64_t m, kernels::LowbitMode mode,
-                     std::initializer_list<const Linear*> linears);
+                     std::span<const Linear* const> linears);
   void prepare(const Input& input, std::int64_t begin, std::int64_t end) const;
   /// y[m][n] for the rows n of tiles [begin, end), bias included; rows of y are ldy apart.
   void multiply(const Linear& linear, const Input& input, std::int64_t begin, std::int64_t end, float* y,

@@ -293,6 +293,20 @@ std::int64_t Linear::bytes() const {
   return is_lowbit ? kernels::lowbit_bytes(lowbit.shape) : n * k * kernels::dense_element_bytes(dense.type);
 }
 
+const quant::StaticGrid* BlockWeights::input_grid(std::initializer_list<LinearRole> roles) const {
+  for (const LinearRole role : roles)
+    if (const auto& grid = input_grids[static_cast<std::size_t>(role)]) return &*grid;
+  return nullptr;
+}
+
+void load_input_grids(const formats::Checkpoint& checkpoint, ModelWeights& weights) {
+  for (std::size_t i = 0; i < weights.blocks.size(); ++i) {
+    for (const LinearRole role : model::linear_roles(checkpoint.config()))
+      weights.blocks[i].input_grids[static_cast<std::size_t>(role)] =
+          checkpoint.input_grid(model::linear_name(static_cast<std::int64_t>(i), role));
+  }
+}
+
 ModelWeights bind_weights(const ImagePlan& plan, const model::ModelConfig& config, const std::byte* memory) {
   const auto at = [&](const std::string& name) -> const ImageSection& {
     const ImageSection* section = plan.find(name);

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -79,7 +81,11 @@ struct BlockWeights {
   std::array<Linear, std::size(model::kLinearRoles)> linears;  // empty where the family has none
   Norm input_norm, post_attention_norm;
   const float *q_norm = nullptr, *k_norm = nullptr;  // nullptr where the family has none
+  /// Of what each linear reads, where the activation scheme is static; else nullopt. Set by the engine.
+  std::array<std::optional<quant::StaticGrid>, std::size(model::kLinearRoles)> input_grids;
   const Linear& linear(model::LinearRole role) const { return linears[static_cast<std::size_t>(role)]; }
+  /// The one grid of what these linears read; nullptr where none has one.
+  const quant::StaticGrid* input_grid(std::initializer_list<model::LinearRole> roles) const;
 };
 
 struct ModelWeights {
@@ -90,6 +96,9 @@ struct ModelWeights {
 };
 /// Views on a filled image, which must live as long.
 ModelWeights bind_weights(const ImagePlan& plan, const model::ModelConfig& config, const std::byte* memory);
+
+/// Sets BlockWeights::input_grids, which no image holds. Throws as Checkpoint::input_grid.
+void load_input_grids(const formats::Checkpoint& checkpoint, ModelWeights& weights);
 
 /// A float matrix [N, K] as codes for head_bits: the least and the largest of a group and 0 are in range,
 /// scales are rounded to binary16 before the codes are chosen.

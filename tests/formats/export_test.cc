@@ -374,6 +374,57 @@ TEST_F(Exports, TheCheckSeesOneCodeOneScaleAndOneFloat) {
   EXPECT_NE(faults(linears)[0].find("model.norm.weight"), std::string::npos);
 }
 
+// compressed-tensors' W8A8: a byte a code, and the words that vLLM goes by.
+TEST_F(Exports, RoundedActivationsGoWhereTheFormatHasWordsForThem) {
+  CodesCheckpoint w8 = source({8, -1, Grid::kAsym}, Zeros::kMiddleTwo);
+  w8.activations = {8, 8, true};
+  const Exporter& ct = find_exporter("compressed-tensors");
+  EXPECT_EQ(ct.lost_activations(*w8.activations), "kv8");
+  const fs::path bytes = next();
+  export_to(ct, w8, bytes);
+  const auto config = io::parse_json(bytes_of(bytes / "config.json"), "config.json")["quantization_config"];
+  EXPECT_EQ(config["format"], "int-quantized");
+  const auto& inputs = config["config_groups"]["group_0"]["input_activations"];
+  EXPECT_EQ(inputs["strategy"], "token");
+  EXPECT_EQ(inputs["dynamic"], true);
+  const auto back = Checkpoint::open(bytes);
+  EXPECT_EQ(*back->activation_scheme(), (quant::ActivationScheme{8, 16, true}));
+  expect_same_weights(w8, *back);
+  EXPECT_TRUE(check_export(w8, bytes, {}, true).faults.empty());
+  const auto stored = back->stored_tensors();
+  EXPECT_EQ(std::count_if(stored.begin(), stored.end(), [](const StoredTensor& t) { return t.type == "I8"; }), 14);
+
+  CodesCheckpoint w4 = source({4, 32, Grid::kAsym}, Zeros::kMiddleTwo);
+  w4.activations = {8, 16, true};
+  w4.grid_bits = 3;
+  const fs::path words = next(), own = next(), plain = next();
+  export_to(ct, w4, words);
+  EXPECT_EQ(io::parse_json(bytes_of(words / "config.json"), "x")["quantization_config"]["format"], "pack-quantized");
+  EXPECT_EQ(Checkpoint::open(words)->activation_scheme(), w4.activations);
+  export_to(own_directory_exporter(), w4, own);
+  EXPECT_EQ(Checkpoint::open(own)->activation_scheme(), w4.activations);
+  EXPECT_EQ(Checkpoint::open(own)->weight_bits(), 3);
+  // Without a scheme eight bits stay words, as clients of weights alone know them.
+  w8.activations.reset();
+  export_to(ct, w8, plain);
+  EXPECT_EQ(io::parse_json(bytes_of(plain / "config.json"), "x")["quantization_config"]["format"], "pack-quantized");
+  for (const char* name : {"auto-round", "compressed-tensors-asym", "awq", "mlx", "hf", "gguf", "onnx"})
+    EXPECT_EQ(find_exporter(name).lost_activations({4, 4, false}), "a4kv4 asym") << name;
+}
+
+TEST_F(Exports, BytesThatAreNoCodesAreRefused) {
+  CodesCheckpoint w8 = source({8, -1, Grid::kAsym}, Zeros::kMiddle);
+  w8.activations = {8, 16, true};
+  const fs::path folder = next();
+  export_to(find_exporter("compressed-tensors"), w8, folder);
+  std::string config = bytes_of(folder / "config.json");
+  const std::size_t at = config.find("\"weights\"");
+  config.replace(config.find("\"num_bits\": 8", at), 13, "\"num_bits\": 4");
+  std::ofstream(folder / "config.json") << config;
+  expect_error(ErrorKind::kCorrupt, {"weight[", "4 bits hold -8 … 7"},
+               [&] { Checkpoint::open(folder)->read_packed(kUp); });
+}
+
 TEST(Exporters, AreFoundByName) {
   for (const Exporter* exporter : exporters()) {
     EXPECT_EQ(&find_exporter(exporter->name()), exporter);

@@ -97,7 +97,7 @@ TEST(CompressedTensorsConfig, FindsItsGroupsInTheLibrarysOrder) {
 }
 
 TEST(CompressedTensorsConfig, RefusesWhatItWouldReadWrongly) {
-  expect_unsupported(compressed({}, {{"format", "int-quantized"}}), {"int-quantized", "pack-quantized"});
+  expect_unsupported(compressed({}, {{"format", "float-quantized"}}), {"float-quantized", "pack-quantized"});
   expect_unsupported(compressed({}, {{"kv_cache_scheme", {{"num_bits", 8}}}}), {"kv_cache_scheme"});
   expect_unsupported(compressed({}, {{"transform_config", {{"x", 1}}}}), {"transform_config"});
   expect_unsupported(compressed({}, {{"ignore", {"Linear"}}}), {"every Linear is ignored"});
@@ -108,9 +108,38 @@ TEST(CompressedTensorsConfig, RefusesWhatItWouldReadWrongly) {
   expect_unsupported(compressed({{"strategy", "block"}}), {"strategy 'block'"});
   expect_unsupported(compressed({{"actorder", "group"}}), {"actorder 'group'"});
   expect_unsupported(compressed({{"group_size", 0}}), {"group_size is 0"}, ErrorKind::kCorrupt);
-  ordered_json activations = compressed();
-  activations["config_groups"]["group_0"]["input_activations"] = {{"num_bits", 8}};
-  expect_unsupported(activations, {"input_activations"});
+  const auto with_inputs = [](const ordered_json& inputs) {
+    ordered_json config = compressed({}, {{"format", "int-quantized"}});
+    config["config_groups"]["group_0"]["input_activations"] = inputs;
+    return config;
+  };
+  const ordered_json token = {{"num_bits", 8}, {"strategy", "token"}, {"dynamic", true}};
+  const auto changed = [&](std::string_view key, const ordered_json& value) {
+    ordered_json inputs = token;
+    inputs[std::string(key)] = value;
+    return with_inputs(inputs);
+  };
+  const auto scheme_of = [](const ordered_json& config) {
+    return *make_method_reader(config, "config.json")->activation_scheme();
+  };
+  EXPECT_EQ(scheme_of(with_inputs(token)), (quant::ActivationScheme{8, 16, true}));
+  EXPECT_EQ(scheme_of(changed("symmetric", false)), (quant::ActivationScheme{8, 16, false}));
+  ordered_json tensor = {{"num_bits", 6}, {"strategy", "tensor"}, {"dynamic", false}, {"symmetric", true}};
+  EXPECT_EQ(scheme_of(with_inputs(tensor)),
+            (quant::ActivationScheme{6, 16, true, quant::Granularity::kPerTensor}));
+  tensor["symmetric"] = false;
+  expect_unsupported(with_inputs(tensor), {"input_activations", "not symmetric"});
+  expect_unsupported(with_inputs({{"num_bits", 8}}), {"input_activations", "strategy ''"});
+  expect_unsupported(changed("dynamic", "local"), {"input_activations", "local"});
+  expect_unsupported(changed("strategy", "group"), {"strategy 'group'"});
+  expect_unsupported(changed("type", "float"), {"type 'float'"});
+  expect_unsupported(changed("num_bits", 16), {"num_bits is 16"});
+  ordered_json outputs = compressed();
+  outputs["config_groups"]["group_0"]["output_activations"] = token;
+  expect_unsupported(outputs, {"output_activations"});
+  ordered_json unlike = with_inputs(token);
+  unlike["config_groups"]["group_1"] = compressed()["config_groups"]["group_0"];
+  expect_unsupported(unlike, {"group 'group_1'", "input_activations"});
   EXPECT_NO_THROW(make_method_reader(compressed({{"actorder", "weight"}}), "config.json"));
 }
 

@@ -85,6 +85,53 @@ TEST_P(TokenQuant, RoundsRowsInPlaceEachWithItsOwnGrid) {
   }
 }
 
+TEST_P(TokenQuant, TakesAFixedGridForEveryFiniteRow) {
+  const TokenQuantFunctions& functions = active(token_quant_variants());
+  const quant::TokenGrid fixed{0.03f, 9, 31};
+  Floats x = random_floats(3 * 70, 6);
+  x[70 + 4] = INFINITY;
+  const Floats before = x;
+  fake_quant_rows(functions, x.data(), 3, 70, 70, 5, false, &fixed);
+  for (std::int64_t i = 0; i < 3 * 70; ++i) {
+    if (i / 70 == 1)
+      ASSERT_TRUE(std::isnan(x[i])) << "a row with an infinity must be seen";
+    else
+      ASSERT_EQ(x[i], quant::fake_quant_one(before[i], fixed)) << i;
+  }
+  const LowbitShape shape = lowbit_shape(1, 70, {4, -1, quant::Grid::kAsym}, "w");
+  for (const LowbitMode mode : {LowbitMode::kInt8, LowbitMode::kExact}) {
+    AlignedBytes memory(lowbit_activation_bytes(3, 70, 70, mode));
+    const LowbitActivations view = lowbit_activations(3, 70, shape.group_size, mode, memory.span());
+    prepare_lowbit_tokens(functions, before.data(), 70, 5, false, view, 0, 3, &fixed);
+    ASSERT_TRUE(memory.frame_intact());
+    for (const std::int64_t row : {0, 2}) {
+      for (std::int64_t j = 0; j < 70; ++j) {
+        const float v = before[row * 70 + j];
+        if (mode == LowbitMode::kInt8)
+          ASSERT_EQ(view.codes[row * view.stride + j], quant::centered_code(v, fixed));
+        else
+          ASSERT_EQ(view.values[row * view.stride + j], quant::fake_quant_one(v, fixed));
+      }
+    }
+  }
+}
+
+TEST(ChannelQuant, RoundsEachChannelOnItsOwnGrid) {
+  const quant::StaticGrid grids{{0.5f, 0.01f, 2}, {3, 0, 7}};
+  std::vector<float> x = {0.6f, -1, 9, 100, 0.104f, std::nanf("")};
+  std::vector<float> padded = {x[0], x[1], x[2], 77, x[3], x[4], x[5], 77};
+  fake_quant_channels(padded.data(), 2, 3, 4, 3, grids);
+  // By hand: clamp(rne(x / s) + z, 0, 7), minus z, times s.
+  EXPECT_EQ(padded[0], 0.5f);  // 1.2 -> 1
+  EXPECT_EQ(padded[1], 0.0f);  // below code 0
+  EXPECT_EQ(padded[2], 0.0f);  // 4.5 -> 4, 11 is above 7
+  EXPECT_EQ(padded[4], 2.0f);  // 200 is cut at 7
+  EXPECT_EQ(padded[5], 0.07f);
+  EXPECT_TRUE(std::isnan(padded[6]));
+  EXPECT_EQ(padded[3], 77.0f);
+  EXPECT_EQ(padded[7], 77.0f);
+}
+
 constexpr std::int64_t kGap = 5;
 
 PreparedActivations prepared_tokens(const TokenQuantFunctions& functions, const LowbitShape& shape,

@@ -256,6 +256,27 @@ TEST(RecipeStages, ActivationBitsNeedAStageThatPreparesTheModel) {
               AllOf(HasSubstr("'smoothquant'"), HasSubstr("activations.bits is 16")));
 }
 
+TEST(RecipeStages, StaticGridsWantBitsAndStagesThatDoNotTrain) {
+  const auto message = [](const std::string& recipe, const std::vector<std::string>& assignments) {
+    return thrown([&] { load_recipe(recipe, assignments); }).message;
+  };
+  EXPECT_EQ(message("smoothquant-w8a8", {"activations.granularity=per_channel"}), "");
+  EXPECT_EQ(message("gptq-w4g64", {"activations.bits=8", "activations.allow_plain=true",
+                                   "activations.granularity=per_tensor"}),
+            "");
+  EXPECT_THAT(message("gptq-w4g64", {"activations.granularity=per_tensor"}),
+              AllOf(HasSubstr("per_tensor"), HasSubstr("activations.bits is 16")));
+  for (const char* recipe : {"omniquant-w4a4", "signround-w4g64", "efficientqat-w4g64"})
+    EXPECT_THAT(message(recipe, {"activations.bits=8", "activations.allow_plain=true",
+                                 "activations.granularity=per_tensor"}),
+                AllOf(HasSubstr("trains through"), HasSubstr("per_token")))
+        << recipe;
+  EXPECT_TRUE(load_recipe("rtn-w4g64", {"activations.bits=8", "activations.allow_plain=true",
+                                        "activations.granularity=per_tensor"})
+                  .reads_activations());
+  EXPECT_THAT(message("smoothquant-w8a8", {"activations.granularity=per_row"}), HasSubstr("per_channel"));
+}
+
 TEST(RecipeStages, HaveParametersThatAgree) {
   const auto message = [](const std::string& recipe, const std::vector<std::string>& assignments) {
     return thrown([&] { load_recipe(recipe, assignments); }).message;
@@ -358,7 +379,7 @@ TEST(BuiltInRecipes, AllLoadAndTheDefaultComesFirst) {
            "gptq-w3g64",         "gptq-w4g64",         "awq-w2g64",          "awq-w3g64",
            "awq-w4g64",          "signround-w2g64",    "signround-w3g64",    "signround-w4g64",
            "omniquant-w2g64",    "omniquant-w3g64",    "omniquant-w4g64",    "omniquant-w6a6",
-           "omniquant-w4a4",     "smoothquant-w8a8"}));
+           "omniquant-w4a4",     "smoothquant-w8a8",   "smoothquant-w8a8-static"}));
   for (const std::string& name : names) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);

@@ -67,9 +67,14 @@ class CodesCheckpoint final : public formats::Checkpoint {
     const quant::QuantizedLinear* found = find(linear);
     return found == nullptr ? std::nullopt : std::optional(found->spec);
   }
+  std::optional<quant::ActivationScheme> activation_scheme() const override { return activations; }
+  int weight_bits() const override { return grid_bits; }
   std::int64_t tensor_bytes() const override { return floats_->tensor_bytes(); }
   std::string describe() const override { return "codes"; }
   std::vector<std::filesystem::path> companion_files() const override { return floats_->companion_files(); }
+
+  std::optional<quant::ActivationScheme> activations;  // dynamic ones: there are no grids
+  int grid_bits = 0;
 
  private:
   static std::string_view linear_of(std::string_view name) {

@@ -38,7 +38,7 @@ class AwqExporter final : public DirectoryExporter {
   }
 
   // One group size is stated for all; smaller groups hold what larger ones do.
-  void plan_together(std::vector<LinearPlan>& plans) const override {
+  void plan_together(const Checkpoint&, std::vector<LinearPlan>& plans) const override {
     std::int64_t least = kGroups[2];
     for (const LinearPlan& plan : plans)
       if (plan.has_codes()) least = std::min(least, plan.spec.group_size);

@@ -14,6 +14,7 @@
 #include "formats/companions.h"
 #include "formats/export/refusal.h"
 #include "formats/float_parts.h"
+#include "formats/input_grid.h"
 #include "io/atomic_output.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -44,6 +45,14 @@ TensorToWrite float_copy(const Checkpoint& source, const std::string& name,
   const DType dtype = copy_dtype(source, name);
   return {model::stored_name(source.config(), name), dtype, shape,
           [&source, name, dtype] { return float_bytes(source, name, dtype); }};
+}
+
+/// The grid of a linear's inputs, where the source has one.
+void add_input_grid(const Checkpoint& source, const LinearPlan& plan, std::vector<TensorToWrite>& tensors) {
+  const auto grid = source.input_grid(plan.fit.linear);
+  if (!grid) return;
+  for (TensorToWrite& tensor : input_grid_tensors(plan.stored_name, *grid, source.activation_scheme()->symmetric))
+    tensors.push_back(std::move(tensor));
 }
 
 /// Packs linears for TensorToWrite::produce, which asks for one part at a time: those of one linear mostly
@@ -125,7 +134,7 @@ std::vector<LinearPlan> DirectoryExporter::plan_all(const Checkpoint& source) co
     const auto codes = codes_of(source, name);
     plans.push_back(plan_one(source.config(), name, codes ? &*codes : nullptr));
   }
-  plan_together(plans);
+  plan_together(source, plans);
   return plans;
 }
 
@@ -136,7 +145,7 @@ class DirectoryExporter::Judge final : public FitJudge {
     plans_.push_back(format_.plan_one(source_.config(), linear, codes));
   }
   std::vector<LinearFit> finish() override {
-    format_.plan_together(plans_);
+    format_.plan_together(source_, plans_);
     std::vector<LinearFit> fits;
     bool codes = format_.takes_floats();
     for (LinearPlan& plan : plans_) {
@@ -196,6 +205,9 @@ ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& 
     return pack(stored, plan);
   });
 
+  const auto scheme = source.activation_scheme();
+  const bool keeps_input_grids =
+      scheme && lost_activations({scheme->bits, 16, scheme->symmetric, scheme->inputs}).empty();
   std::vector<TensorToWrite> tensors;
   const auto add_float = [&](const model::PromisedTensor& tensor) {
     tensors.push_back(float_copy(source, tensor.name, tensor.shape));
@@ -225,6 +237,7 @@ ExportReport DirectoryExporter::write(const Checkpoint& source, const fs::path& 
         tensors.push_back(std::move(out));
         ++part;
       }
+      if (keeps_input_grids) add_input_grid(source, plans[i], tensors);
     }
   }
   for (const TensorToWrite& tensor : tensors)

@@ -29,7 +29,8 @@ struct LinearPlan {
   quant::AffineSpec spec;  // as stored
   /// Stored with every zero point 2^(bits-1); make_symmetric() where it is not so already.
   bool symmetric = false;
-  /// The format's own choice for this linear (MLX: F32 instead of F16).
+  /// The format's own choice for this linear (MLX: F32 instead of F16; compressed-tensors: bytes instead of
+  /// words).
   bool wide = false;
   /// Scales become binary16 numbers (kRounded).
   bool round_scales = false;
@@ -75,8 +76,8 @@ class DirectoryExporter : public Exporter {
   /// Of a linear that has codes; fills how, spec, symmetric, wide and fit (but its name). A linear that does
   /// not fit has fit.reason, and how kRounded, kNearest or kNowhere.
   virtual void plan(const quant::QuantizedLinear& linear, LinearPlan& plan) const = 0;
-  /// What depends on all linears together.
-  virtual void plan_together(std::vector<LinearPlan>&) const {}
+  /// What depends on all linears together, or on the source as a whole.
+  virtual void plan_together(const Checkpoint&, std::vector<LinearPlan>&) const {}
   /// Whether a model without any codes can be written.
   virtual bool takes_floats() const { return false; }
 

@@ -53,6 +53,8 @@ class GptqExporter final : public GptqPartsExporter {
     return "crumb";
   }
 
+  std::string lost_activations(const quant::ActivationScheme&) const override { return {}; }
+
  protected:
   void plan(const quant::QuantizedLinear& linear, LinearPlan& plan) const override {
     if (flavor_ != Flavor::kOwn)
@@ -73,6 +75,7 @@ class GptqExporter final : public GptqPartsExporter {
                            .symmetric = all_symmetric(plans),
                            .head_bits = source.head_bits(),
                            .activations = source.activation_scheme(),
+                           .weight_bits = source.weight_bits(),
                            .others = {}};
     for (const LinearPlan& plan : plans) {
       if (!plan.has_codes()) {

@@ -19,13 +19,19 @@ class GptqReader final : public PackedReader {
   /// zeros nullopt: symmetric, so that each linear tells.
   GptqReader(std::string_view name, LinearSpecs specs, std::optional<GptqZeros> zeros,
              std::optional<int> head_bits = {}, bool act_order = false,
-             std::optional<quant::ActivationScheme> activations = {})
-      : name_(name), zeros_(zeros), head_bits_(head_bits), act_order_(act_order), activations_(activations) {
+             std::optional<quant::ActivationScheme> activations = {}, int weight_bits = 0)
+      : name_(name),
+        zeros_(zeros),
+        head_bits_(head_bits),
+        act_order_(act_order),
+        activations_(activations),
+        weight_bits_(weight_bits) {
     specs_ = std::move(specs);
   }
   std::string_view name() const override { return name_; }
   std::optional<int> head_bits() const override { return head_bits_; }
   std::optional<quant::ActivationScheme> activation_scheme() const override { return activations_; }
+  int weight_bits() const override { return weight_bits_; }
 
   bool holds(const TensorTable& tensors, std::string_view linear) const override {
     return tensors.has(cat(linear, ".qweight"));
@@ -88,6 +94,7 @@ class GptqReader final : public PackedReader {
   std::optional<int> head_bits_;
   bool act_order_;
   std::optional<quant::ActivationScheme> activations_;
+  int weight_bits_;
 };
 
 /// The grid that the shapes of qweight [words(K), N], qzeros [K/G, words(N)] and scales [K/G, N] leave.
@@ -116,7 +123,7 @@ quant::AffineSpec spec_of_shapes(const TensorTable& tensors, const std::string& 
 std::unique_ptr<PackedReader> make_gptq_reader(const ordered_json& quantization, std::string_view subject) {
   GptqConfig config = parse_gptq_config(quantization, subject);
   return std::make_unique<GptqReader>("GPTQ", std::move(config.specs), config.zeros, config.head_bits,
-                                      config.act_order, config.activations);
+                                      config.act_order, config.activations, config.weight_bits);
 }
 
 std::unique_ptr<PackedReader> make_inferring_gptq_reader(const TensorTable& tensors,

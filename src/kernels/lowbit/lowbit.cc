@@ -124,14 +124,14 @@ void prepare_lowbit(const LowbitFunctions& functions, const float* x, std::int64
 }
 
 void prepare_lowbit_tokens(const TokenQuantFunctions& functions, const float* x, std::int64_t ldx, int bits,
-                           bool symmetric, const LowbitActivations& out, std::int64_t begin,
-                           std::int64_t end) {
+                           bool symmetric, const LowbitActivations& out, std::int64_t begin, std::int64_t end,
+                           const quant::TokenGrid* fixed) {
   CRUMB_CHECK(begin >= 0 && begin <= end && end <= out.m && ldx >= out.k && bits >= 2 && bits <= 8);
   CRUMB_CHECK(out.mode == LowbitMode::kExact || quant::fits_int8(bits, symmetric));
   const LowbitGeometry g = lowbit_geometry({1, out.k, out.group_size, 8, quant::Grid::kAsym});
   const std::int64_t padding = g.steps * kStep - out.group_size;
   for (std::int64_t m = begin; m < end; ++m) {
-    const quant::TokenGrid grid = token_grid(functions, x + m * ldx, out.k, bits, symmetric);
+    const quant::TokenGrid grid = token_grid(functions, x + m * ldx, out.k, bits, symmetric, fixed);
     for (std::int64_t group = 0; group < g.groups; ++group) {
       const float* const from = x + m * ldx + group * out.group_size;
       const std::int64_t at = m * out.stride + activation_offset(g, group);
