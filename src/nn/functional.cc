@@ -213,7 +213,17 @@ Tensor swiglu(const Tensor& gate, const Tensor& up, const Compute& compute) {
   return use_kernels(gate, compute) ? Swiglu::apply(gate, up) : composed::swiglu(gate, up);
 }
 
-Tensor mse_loss(const Tensor& y, const Tensor& target, const Compute& compute) {
+Tensor mse_loss(const Tensor& y, const Tensor& target, const Compute& compute, double token_cap) {
+  if (token_cap > 0) {
+    Tensor factor;  // of values: the square root of that of errors
+    {
+      const at::NoGradGuard no_grad;
+      const Tensor energy = target.square().mean({-1}, /*keepdim=*/true);
+      const double cap = token_cap * energy.median().item<double>();
+      if (cap > 0 && energy.max().item<double>() > cap) factor = (cap / energy.clamp_min(cap)).sqrt_();
+    }
+    if (factor.defined()) return mse_loss(y * factor, target * factor, compute);
+  }
   return use_kernels(y, compute) ? MseLoss::apply(y, target) : composed::mse_loss(y, target);
 }
 

@@ -33,8 +33,13 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 /// silu(gate) * up. Both [..., F].
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, const Compute& compute);
 
-/// mean((y - target)^2) over all elements, summed in f64 when fused; a 0-dimensional f32 tensor.
-at::Tensor mse_loss(const at::Tensor& y, const at::Tensor& target, const Compute& compute);
+/// mean((y - target)^2) over all elements, summed in f64 when fused; a 0-dimensional f32 tensor. y, target
+/// [..., H] f32.
+/// `token_cap` > 0: with e_t the mean square of target's token t and c = token_cap * median(e), the errors of a
+/// token above c are multiplied by c / e_t, so that it counts as one of energy c with the same relative error
+/// (docs/numerics.md, massive activations). 0: plain.
+at::Tensor mse_loss(const at::Tensor& y, const at::Tensor& target, const Compute& compute,
+                    double token_cap = 0);
 
 /// Energies of each token, in f64, for reports: sum over the hidden dimension of target^2 and of (y -
 /// target)^2. y, target [..., H] f32.

@@ -70,6 +70,13 @@ struct Activations {
   bool on() const { return scheme().rounds(); }
 };
 
+/// What the stages that train a block make small: the mean squared error of its output.
+struct Objective {
+  /// A token whose output has more than token_cap times the median energy of its batch counts as if it had that
+  /// much; 0: plain, as the papers' methods have it.
+  double token_cap = 0;
+};
+
 /// SmoothQuant's transformation.
 struct SmoothQuant {
   double alpha = 0.5;  // how much of the difficulty moves from activations into weights
@@ -197,6 +204,7 @@ struct Recipe {
   std::vector<Stage> stages = {Stage::kRounding, Stage::kBlockAp, Stage::kE2eQp};
   Weights weights;
   Activations activations;
+  Objective objective;
   SmoothQuant smoothquant;
   Awq awq;
   OmniQuant omniquant;

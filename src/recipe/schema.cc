@@ -129,6 +129,10 @@ std::vector<Field> make_fields() {
                       "quantize activations though no stage prepares the model for it: the baseline of those "
                       "that do"));
 
+  f.push_back(number("objective.token_cap", &R::objective, &Objective::token_cap, 0, 1e12,
+                     "omniquant, signround, block_ap: a token whose output has more than this times the median "
+                     "energy of its batch counts as if it had that much; 0: plain mean squared error"));
+
   f.push_back(number("smoothquant.alpha", &R::smoothquant, &SmoothQuant::alpha, 0, 1,
                      "how much of the range moves from activations into weights"));
   f.push_back(boolean("smoothquant.value_output", &R::smoothquant, &SmoothQuant::value_output,

@@ -69,8 +69,8 @@ double run(const io::SafetensorsFile& file, const nn::Compute& compute, double l
           << name;
     }
     const BlockApResult result =
-        train_block(block, {quantized, full}, {quantized_validation, full_validation}, rope, how, lr_factor,
-                    compute, at::kCPU, {});
+        train_block(block, {quantized, full}, {quantized_validation, full_validation}, rope, how, 0,
+                    lr_factor, compute, at::kCPU, {});
     const auto losses = file.read_f64(golden + "loss"), norms = file.read_f64(golden + "grad_norm"),
                lrs = file.read_f64(golden + "lr_used");
     EXPECT_EQ(result.steps.size(), losses.size());

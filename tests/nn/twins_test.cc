@@ -121,6 +121,27 @@ TEST_F(Twins, SwigluAndMse) {
   EXPECT_LT(difference({random({3, 50})},
                        [&](auto& in, const Compute& c) { return mse_loss(in[0], target, c).reshape({1}); }),
             kTolerance);
+  const at::Tensor massive = target * at::tensor({1.0f, 300.0f, 2.0f}).view({3, 1});
+  EXPECT_LT(difference({random({3, 50})},
+                       [&](auto& in, const Compute& c) {
+                         return mse_loss(in[0] * at::tensor({1.0f, 300.0f, 2.0f}).view({3, 1}), massive, c, 4)
+                             .reshape({1});
+                       }),
+            kTolerance);
+}
+
+// By hand: energies 4, 400 and 16 with median 16; a cap of 2 leaves 32, so the second token's errors count 32 / 400.
+TEST(MseLoss, TokensAboveTheCapCountAsIfTheyHadItsEnergy) {
+  const Compute compute{Precision::kF32, true};
+  const at::Tensor target = at::tensor({2.0f, 2.0f, 20.0f, -20.0f, 4.0f, 4.0f}).view({1, 3, 2}),
+                   y = target + at::tensor({1.0f, 0.0f, 10.0f, 0.0f, 0.0f, 2.0f}).view({1, 3, 2});
+  const auto loss = [&](double cap) { return mse_loss(y, target, compute, cap).item<double>(); };
+  EXPECT_NEAR(loss(0), (1 + 100 + 4) / 6.0, 1e-5);
+  EXPECT_NEAR(loss(2), (1 + 100 * 32 / 400.0 + 4) / 6.0, 1e-5);
+  EXPECT_EQ(loss(25), loss(0)) << "nothing is above 25 times the median";
+  EXPECT_EQ(mse_loss(y, at::zeros_like(y), compute, 2).item<double>(),
+            mse_loss(y, at::zeros_like(y), compute).item<double>())
+      << "a median of 0 caps nothing";
 }
 
 TEST_F(Twins, FakeQuantLinearWithClippedAndUnclippedWeights) {

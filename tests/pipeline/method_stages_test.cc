@@ -89,7 +89,9 @@ TEST(MethodStages, GiveTheSameBytesAgainAndOthersWithOtherNumbers) {
   const std::tuple<Stage, const char*> cases[] = {{Stage::kGptq, "gptq.sequential=false"},
                                                   {Stage::kAwq, "awq.clip=false"},
                                                   {Stage::kSignRound, "signround.seed=7"},
-                                                  {Stage::kOmniQuant, "omniquant.lwc_lr=0.05"}};
+                                                  {Stage::kOmniQuant, "omniquant.lwc_lr=0.05"},
+                                                  {Stage::kSignRound, "objective.token_cap=0.7"},
+                                                  {Stage::kOmniQuant, "objective.token_cap=0.7"}};
   for (const auto& [only, set] : cases) {
     SCOPED_TRACE(set);
     const std::string first = weights({only}, cat(recipe::to_string(only), "1"), "");
@@ -154,6 +156,12 @@ TEST(MethodStages, BlockApStartsFromTheVeryCodesOfAnyStage) {
     EXPECT_EQ(trained["blocks"][0]["first_loss"], report["blocks"][0]["first_loss"]);
     EXPECT_NE(trained["blocks"][0]["last_loss"], report["blocks"][0]["last_loss"]);
     EXPECT_FALSE(run.weights(name) == run.weights(name + "_trained"));
+    if (chooser != Stage::kRounding) continue;
+    still.output = run.path(name + "_capped");
+    still.recipe.objective.token_cap = 0.7;
+    EXPECT_LT(quantize_model(still)["blocks"][0]["first_loss"].get<double>(),
+              trained["blocks"][0]["first_loss"].get<double>());
+    EXPECT_FALSE(run.weights(name + "_capped") == run.weights(name + "_trained"));
   }
 }
 

@@ -46,13 +46,15 @@ void freeze(nn::DecoderBlock& block) {
 }
 
 double evaluate(const nn::DecoderBlock& block, const calib::BlockBatches& data, std::int64_t batch,
-                const nn::RopeTable& rope, const nn::Compute& compute, const at::Device& device) {
+                double token_cap, const nn::RopeTable& rope, const nn::Compute& compute,
+                const at::Device& device) {
   const at::NoGradGuard no_grad;
   double sum = 0;
   const std::int64_t batches = data.inputs.windows() / batch;
   for (std::int64_t b = 0; b < batches; ++b) {
     const Tensor y = block.forward(data.inputs.read(b * batch, batch).to(device), rope, compute);
-    sum += nn::mse_loss(y, data.targets.read(b * batch, batch).to(device), compute).item<double>();
+    const Tensor target = data.targets.read(b * batch, batch).to(device);
+    sum += nn::mse_loss(y, target, compute, token_cap).item<double>();
   }
   return sum / static_cast<double>(batches);
 }
@@ -61,8 +63,8 @@ double evaluate(const nn::DecoderBlock& block, const calib::BlockBatches& data, 
 
 BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train,
                           const calib::BlockBatches& validation, const nn::RopeTable& rope,
-                          const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
-                          const at::Device& device,
+                          const recipe::BlockAp& how, double token_cap, double lr_factor,
+                          const nn::Compute& compute, const at::Device& device,
                           const std::function<void(std::int64_t, const BlockApStep&)>& on_step) {
   CRUMB_CHECK(train.inputs.windows() % how.batch == 0 && train.targets.windows() == train.inputs.windows());
   const std::int64_t batches = train.inputs.windows() / how.batch, steps = how.epochs * batches;
@@ -78,7 +80,7 @@ BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& tr
       const std::int64_t k = epoch * batches + b;
       const Tensor x = train.inputs.read(b * how.batch, how.batch).to(device);  // [batch, T, H]
       const Tensor target = train.targets.read(b * how.batch, how.batch).to(device);
-      const Tensor loss = nn::mse_loss(block.forward(x, rope, compute), target, compute);
+      const Tensor loss = nn::mse_loss(block.forward(x, rope, compute), target, compute, token_cap);
       BlockApStep step{loss.item<double>(), 0, quant_lr[static_cast<std::size_t>(k)],
                        weight_lr[static_cast<std::size_t>(k)]};
       if (std::isfinite(step.loss))
@@ -93,7 +95,8 @@ BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& tr
     }
     result.epoch_train_loss.push_back(sum / static_cast<double>(batches));
     if (result.finite && validation.inputs.windows() > 0) {
-      result.epoch_validation_loss.push_back(evaluate(block, validation, how.batch, rope, compute, device));
+      result.epoch_validation_loss.push_back(
+          evaluate(block, validation, how.batch, token_cap, rope, compute, device));
     }
   }
   freeze(block);

@@ -27,16 +27,17 @@ struct BlockApResult {
 
 /// Trains the weights, norms, scales and zero points of a fake-quant block so that its output on
 /// `train.inputs` (the quantized-prefix stream) comes near `train.targets` (the full-precision block on the
-/// full-precision stream): plain mean squared error, AdamW, two learning rates, windows in their order, no
+/// full-precision stream): mean squared error, AdamW, two learning rates, windows in their order, no
 /// clipping. `validation` may have no windows.
 ///
+/// token_cap  of the loss (nn::mse_loss); 0: plain, as the paper's
 /// lr_factor  multiplies both learning rates (a retry after a loss that was not finite)
 /// on_step    called after every step; may throw to stop
 /// Deterministic for a fixed number of threads.
 BlockApResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& train,
                           const calib::BlockBatches& validation, const nn::RopeTable& rope,
-                          const recipe::BlockAp& how, double lr_factor, const nn::Compute& compute,
-                          const at::Device& device,
+                          const recipe::BlockAp& how, double token_cap, double lr_factor,
+                          const nn::Compute& compute, const at::Device& device,
                           const std::function<void(std::int64_t, const BlockApStep&)>& on_step);
 
 }  // namespace crumb::methods::efficientqat

@@ -61,14 +61,15 @@ void shuffle(std::vector<std::int64_t>& order, SplitMix64& random) {
 
 // `windows` of the streams.
 Tensor loss_of(const nn::DecoderBlock& quantized, const TrainingData& data,
-               std::span<const std::int64_t> windows, bool aug_loss, const nn::RopeTable& rope,
+               std::span<const std::int64_t> windows, const Settings& settings, const nn::RopeTable& rope,
                const nn::Compute& compute, const at::Device& device) {
   const auto read = [&](const calib::ActivationStore& store) {
     return store.read_windows(windows).to(device);
   };
   const Tensor y = quantized.forward(read(data.inputs), rope, compute);
-  Tensor loss = nn::mse_loss(y, read(data.targets), compute);
-  if (aug_loss) loss = loss + nn::mse_loss(y, read(*data.second_targets), compute);
+  Tensor loss = nn::mse_loss(y, read(data.targets), compute, settings.token_cap);
+  if (settings.aug_loss)
+    loss = loss + nn::mse_loss(y, read(*data.second_targets), compute, settings.token_cap);
   return loss;
 }
 
@@ -171,7 +172,7 @@ BlockResult train_block(const nn::DecoderBlock& block, BlockParameters& paramete
     const std::int64_t count = validation->inputs.windows();
     double sum = 0;
     for (std::int64_t window = 0; window < count; ++window) {
-      sum += loss_of(quantized, *validation, {&window, 1}, settings.aug_loss, rope, compute, device)
+      sum += loss_of(quantized, *validation, {&window, 1}, settings, rope, compute, device)
                  .item<double>();
     }
     return sum / static_cast<double>(count);
@@ -195,7 +196,7 @@ BlockResult train_block(const nn::DecoderBlock& block, BlockParameters& paramete
       const Tensor loss = loss_of(quantized_block(block, parameters, settings), train,
                                   std::span(order).subspan(static_cast<std::size_t>(b * settings.batch),
                                                            static_cast<std::size_t>(settings.batch)),
-                                  settings.aug_loss, rope, compute, device);
+                                  settings, rope, compute, device);
       Step step{loss.item<double>(), 0};
       if (std::isfinite(step.loss)) {
         loss.backward();

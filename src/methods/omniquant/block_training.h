@@ -32,6 +32,7 @@ struct Settings {
   std::int64_t epochs = 20;
   std::int64_t batch = 1;  // windows per step; divides the number of windows
   double lwc_lr = 1e-2, let_lr = 5e-3;
+  double token_cap = 0;   // of the loss (nn::mse_loss)
   bool aug_loss = false;  // also the error against the float block on the quantized-prefix stream
   // kDefault only; kParity takes the windows in their order and the parameters of the last step.
   bool shuffle = true;

@@ -92,7 +92,8 @@ BlockResult train_block(nn::DecoderBlock& block, const calib::BlockBatches& trai
     for (std::size_t i = 0; i < roles.size(); ++i) block.linear(roles[i]).weight = trainer.weight(i);
     const Tensor y = block.forward(train.inputs.read_windows(batch).to(device), rope, compute);
     const double lr = trainer.lr();
-    if (!trainer.step(nn::mse_loss(y, train.targets.read_windows(batch).to(device), compute))) {
+    const Tensor target = train.targets.read_windows(batch).to(device);
+    if (!trainer.step(nn::mse_loss(y, target, compute, options.token_cap))) {
       result.finite = false;
       break;
     }

@@ -16,13 +16,14 @@ struct BlockOptions {
   Options rounding{};
   std::int64_t batch = 8;     // windows of an iteration, drawn without repetition until too few are left
   std::uint64_t seed = 42;    // of the order of windows
+  double token_cap = 0;       // of the loss (nn::mse_loss)
   bool search_start = false;  // ranges start at search_ranges()
   const InputEnergies* energies =
       nullptr;  // of the block's inputs, which weigh its errors; nullptr: all ones
 };
 
 struct BlockStep {
-  double loss = 0;  // mean squared error of the batch before the update
+  double loss = 0;  // of the batch before the update
   double lr = 0;    // of the offsets
 };
 

@@ -36,7 +36,7 @@ void run_block_ap(BlockJob& job) {
   const std::int64_t steps = how.epochs * job.inputs.windows() / how.batch;
   const efficientqat::BlockApResult result = efficientqat::train_block(
       job.block, {job.inputs, job.targets}, {job.validation_inputs, job.validation_targets}, job.rope, how,
-      job.lr_factor, job.context.block_compute, job.context.device,
+      job.recipe().objective.token_cap, job.lr_factor, job.context.block_compute, job.context.device,
       [&](std::int64_t k, const efficientqat::BlockApStep& step) {
         job.stepped(recipe::Stage::kBlockAp, k, steps,
                     {{"loss", step.loss},

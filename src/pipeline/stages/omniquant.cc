@@ -29,6 +29,7 @@ omniquant::Settings omniquant_settings(const recipe::Recipe& r) {
   s.batch = how.batch;
   s.lwc_lr = how.lwc_lr;
   s.let_lr = how.let_lr;
+  s.token_cap = r.objective.token_cap;
   s.aug_loss = how.aug_loss;
   s.shuffle = how.shuffle;
   s.keep_best = how.keep_best;

@@ -18,6 +18,7 @@ void run_signround(BlockJob& job) {
   options.rounding.lr = job.lr_factor * (how.lr > 0 ? how.lr : 1.0 / static_cast<double>(how.iterations));
   options.rounding.range_lr = job.lr_factor * how.range_lr;
   options.rounding.tune_ranges = how.tune_ranges;
+  options.token_cap = job.recipe().objective.token_cap;
   options.search_start = how.search_start;
   std::optional<methods::InputEnergies> energies;
   if (how.search_start) {
