@@ -3,7 +3,7 @@
 
     foreign_checkpoints.py TOOL MODEL OUT --bits B --group G [--asym]
 
-  TOOL   gptqmodel, gptqmodel-v2, auto-round, auto-round-gptq, auto-round-awq, mlx, compressed-tensors
+  TOOL   gptqmodel, gptqmodel-v2, auto-round, auto-round-gptq, auto-round-awq, mlx, compressed-tensors, compressed-tensors-w8a8
 """
 import argparse
 import os
@@ -42,27 +42,52 @@ def mlx(args):
     convert(args.model, mlx_path=args.out, quantize=True, q_bits=args.bits, q_group_size=args.group)
 
 
+def largest_inputs(model, tokenizer):
+    """The largest magnitude that the input of each linear has on the texts."""
+    import torch
+    found, hooks = {}, []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            hooks.append(module.register_forward_pre_hook(
+                lambda _, inputs, name=name: found.__setitem__(name, max(found.get(name, 0.0), inputs[0].abs().max().item()))))
+    with torch.no_grad():
+        for text in texts():
+            model(tokenizer(text, return_tensors="pt").input_ids[:, :64])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
 def compressed_tensors(args):
     import torch
     from compressed_tensors.compressors import ModelCompressor
     from compressed_tensors.quantization import QuantizationConfig, QuantizationStatus, apply_quantization_config
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype="float32")
+    rounded_inputs = args.tool.endswith("w8a8")
     weights = {"num_bits": args.bits, "type": "int", "symmetric": not args.asym, "strategy": "group", "group_size": args.group}
-    config = QuantizationConfig.model_validate({"format": "pack-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}})
+    group = {"targets": ["Linear"], "weights": weights}
+    if rounded_inputs:
+        weights.update(strategy="channel", group_size=None)
+        group["input_activations"] = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor", "dynamic": False}
+    form = "int-quantized" if rounded_inputs else "pack-quantized"
+    config = QuantizationConfig.model_validate({"format": form, "ignore": ["lm_head"], "config_groups": {"group_0": group}})
+    largest = largest_inputs(model, AutoTokenizer.from_pretrained(args.model)) if rounded_inputs else {}
     apply_quantization_config(model, config)
     from compressed_tensors.quantization.utils import calculate_qparams
-    for module in model.modules():
+    for name, module in model.named_modules():
         scheme = getattr(module, "quantization_scheme", None)
         if scheme is None or scheme.weights is None:
             continue
-        groups = module.weight.detach().unflatten(-1, (-1, args.group))
+        groups = module.weight.detach().unflatten(-1, (1, -1) if rounded_inputs else (-1, args.group))
         scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), scheme.weights)
         module.weight_scale.data = scale.to(module.weight_scale.dtype)
         if args.asym:
             module.weight_zero_point.data = zero.to(module.weight_zero_point.dtype)
+        if rounded_inputs:
+            module.input_scale.data = torch.tensor([largest[name] / 127], dtype=module.input_scale.dtype)
         module.quantization_status = QuantizationStatus.FROZEN
-    compressor = ModelCompressor.from_pretrained_model(model, quantization_format="pack-quantized")
+    compressor = ModelCompressor.from_pretrained_model(model, quantization_format=form)
     compressor.compress_model(model)
     model.save_pretrained(args.out)
     compressor.update_config(args.out)

@@ -27,6 +27,7 @@ TOOLS = {
     "auto-round-awq": ("auto_round", "gptqmodel", "check_gptqmodel.py", ["--backend", "awq_torch", "--dtype", "float16"], 3e-2, "fp16 arithmetic", [(4, 0), (4, 1)]),
     "mlx": ("mlx", "mlx", "check_mlx.py", [], 2e-2, "biases rounded to fp16, crumb's zero points not", [(2, 0), (3, 0), (4, 0), (8, 0)]),
     "compressed-tensors": ("compressed_tensors", "compressed_tensors", "check_transformers.py", [], 1e-3, "fp32", [(2, 0), (4, 0), (8, 0)]),
+    "compressed-tensors-w8a8": ("compressed_tensors", "compressed_tensors", "check_transformers.py", [], 2e-2, "fp32; codes at ties", [(8, 0)]),
 }
 GGUF_TYPES = ["Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "file:Q2_K", "file:Q3_K_M", "file:Q4_K_M"]
 

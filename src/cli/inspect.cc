@@ -104,7 +104,8 @@ ordered_json inspect_checkpoint(const std::filesystem::path& path, bool with_ten
   if (const auto scheme = checkpoint->activation_scheme()) {
     out["activation_bits"] = scheme->bits;
     out["kv_bits"] = scheme->kv_bits;
-    out["activation_grid"] = cat(scheme->symmetric ? "symmetric" : "asymmetric", " ", quant::to_string(scheme->inputs));
+    out["activation_grid"] =
+        cat(scheme->symmetric ? "symmetric" : "asymmetric", " ", quant::to_string(scheme->inputs));
   }
   const std::vector<formats::StoredTensor> tensors = checkpoint->stored_tensors();
   out["parts"] = parts_json(tensors, c, count.block_linears);

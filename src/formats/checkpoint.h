@@ -82,8 +82,8 @@ class Checkpoint {
   virtual std::optional<int> head_bits() const { return std::nullopt; }
   /// How activations are to be rounded when the model runs, where the checkpoint says so.
   virtual std::optional<quant::ActivationScheme> activation_scheme() const { return std::nullopt; }
-  /// The grid of a linear's inputs, where the scheme is static (nullopt elsewhere, and for linears of floats).
-  /// Throws Corrupt.
+  /// The grid of a linear's inputs, where the scheme is static (nullopt elsewhere, and for linears of
+  /// floats). Throws Corrupt.
   virtual std::optional<quant::StaticGrid> input_grid(std::string_view) const { return std::nullopt; }
   /// Bits of the grid of weights, where the file's fields have more (W6 in 8); 0: as many.
   virtual int weight_bits() const { return 0; }

@@ -127,7 +127,8 @@ class HfCheckpoint final : public Checkpoint {
     std::string what;
     if (reader_) {
       const auto spec = packed_spec();
-      what = cat(reader_->name(), spec ? cat(" ", quant::scheme_name(*spec)) : std::string(), mixed_words(spec));
+      what =
+          cat(reader_->name(), spec ? cat(" ", quant::scheme_name(*spec)) : std::string(), mixed_words(spec));
       if (const auto a = reader_->activation_scheme()) {
         if (a->bits < 16)
           what += cat(", activations of ", a->bits, " bits",

@@ -95,8 +95,9 @@ quant::QuantizedLinear unpack_bytes_compressed(const CompressedBytes& parts, con
     std::vector<std::uint8_t> to(from.size());
     for (std::size_t i = 0; i < from.size(); ++i) {
       if (from[i] < -half || from[i] >= half)
-        fail(ErrorKind::kCorrupt, "formats.unpack_compressed", name, ": ", part, "[", i, "] is ", int{from[i]},
-             "; ", spec.bits, " bits hold ", -half, " … ", half - 1, "; num_bits may be another model's");
+        fail(ErrorKind::kCorrupt, "formats.unpack_compressed", name, ": ", part, "[", i, "] is ",
+             int{from[i]}, "; ", spec.bits, " bits hold ", -half, " … ", half - 1,
+             "; num_bits may be another model's");
       to[i] = static_cast<std::uint8_t>(from[i] + half);
     }
     return to;

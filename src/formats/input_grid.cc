@@ -10,8 +10,8 @@ constexpr std::string_view kScale = ".input_scale", kZeroPoint = ".input_zero_po
 
 }  // namespace
 
-std::vector<io::TensorToWrite> input_grid_tensors(const std::string& stored_name, const quant::StaticGrid& grid,
-                                                  bool symmetric) {
+std::vector<io::TensorToWrite> input_grid_tensors(const std::string& stored_name,
+                                                  const quant::StaticGrid& grid, bool symmetric) {
   const auto count = static_cast<std::int64_t>(grid.scales.size());
   std::vector<io::TensorToWrite> out;
   out.push_back({cat(stored_name, kScale), DType::kF32, {count}, [scales = grid.scales] {

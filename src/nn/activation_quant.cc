@@ -86,7 +86,9 @@ ActivationQuant static_activation_quant(int bits, ActivationQuant::Granularity g
 ActivationQuant static_activation_quant(const quant::ActivationScheme& scheme, const quant::StaticGrid& grid,
                                         const at::Device& device) {
   CRUMB_CHECK(scheme.is_static());
-  const auto tensor = [&](const std::vector<float>& values) { return at::tensor(values).to(device, at::kFloat); };
+  const auto tensor = [&](const std::vector<float>& values) {
+    return at::tensor(values).to(device, at::kFloat);
+  };
   ActivationQuant how;
   how.bits = scheme.bits;
   how.granularity = scheme.inputs;

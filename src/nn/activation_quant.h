@@ -11,9 +11,9 @@ namespace crumb::nn {
 /// SmoothQuant (arXiv:2211.10438) symmetric ones, dynamic per token or static.
 struct ActivationQuant {
   using Granularity = quant::Granularity;
-  int bits = 16;  // 2 … 15; 16 means off
+  int bits = 16;                                     // 2 … 15; 16 means off
   Granularity granularity = Granularity::kPerToken;  // of rows of the last dimension, K
-  bool symmetric = false;        // signed codes, zero_point 2^(bits-1)
+  bool symmetric = false;                            // signed codes, zero_point 2^(bits-1)
   bool holds_zero = true;        // of the dynamic kind: RangeQuant::holds_zero (nn/range_fake_quant.h)
   at::Tensor scale, zero_point;  // f32, of the static kinds only: [1] per tensor, [K] per channel
 

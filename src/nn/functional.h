@@ -35,9 +35,9 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, const Compute& c
 
 /// mean((y - target)^2) over all elements, summed in f64 when fused; a 0-dimensional f32 tensor. y, target
 /// [..., H] f32.
-/// `token_cap` > 0: with e_t the mean square of target's token t and c = token_cap * median(e), the errors of a
-/// token above c are multiplied by c / e_t, so that it counts as one of energy c with the same relative error
-/// (docs/numerics.md, massive activations). 0: plain.
+/// `token_cap` > 0: with e_t the mean square of target's token t and c = token_cap * median(e), the errors of
+/// a token above c are multiplied by c / e_t, so that it counts as one of energy c with the same relative
+/// error (docs/numerics.md, massive activations). 0: plain.
 at::Tensor mse_loss(const at::Tensor& y, const at::Tensor& target, const Compute& compute,
                     double token_cap = 0);
 

@@ -49,8 +49,9 @@ void save_block_state(const std::filesystem::path& file, const PackedBlock& bloc
   }
   for (std::size_t i = 0; i < block.input_grids.size(); ++i) {
     if (!block.input_grids[i]) continue;
-    for (auto& tensor : formats::input_grid_tensors(std::string(model::hf_name(static_cast<model::LinearRole>(i))),
-                                                    *block.input_grids[i], /*symmetric=*/false))
+    for (auto& tensor :
+         formats::input_grid_tensors(std::string(model::hf_name(static_cast<model::LinearRole>(i))),
+                                     *block.input_grids[i], /*symmetric=*/false))
       tensors.push_back(std::move(tensor));
   }
   io::write_safetensors_atomically(file, std::move(tensors), {{"format", "crumb block state 1"}});
@@ -84,8 +85,8 @@ PackedBlock load_block_state(const std::filesystem::path& file, const model::Mod
     quant::check_quantized_linear(linear, file.string());
     if (in.find(linear_key(role, "input_scale")) != nullptr) {
       const std::vector<std::int32_t> zero_points = in.read_i32(linear_key(role, "input_zero_point"));
-      block.input_grids[static_cast<std::size_t>(role)] = {
-          in.read_f32(linear_key(role, "input_scale")), {zero_points.begin(), zero_points.end()}};
+      block.input_grids[static_cast<std::size_t>(role)] = {in.read_f32(linear_key(role, "input_scale")),
+                                                           {zero_points.begin(), zero_points.end()}};
     }
   }
   nn::DecoderBlock names(config);

@@ -67,6 +67,12 @@ CalibrationData from_tokens(const TokenSpec& spec, const recipe::Recipe& r, std:
     return data;
   }
   const io::SafetensorsFile file(spec.file);
+  if (const io::TensorInfo* rows = file.find("train");
+      rows != nullptr && rows->shape.size() == 2 && rows->shape[1] > c.tokens) {
+    log::warn("[pipeline.calibration] ", spec.file, ": rows of ", rows->shape[1],
+              " tokens; calibration.tokens is ", c.tokens,
+              ", the rest of each is not used (--set calibration.tokens=", rows->shape[1], ")");
+  }
   const std::string validation = file.find("validation") != nullptr ? "validation" : "val";
   data.train = take(read("train"), 0, c.samples, c.tokens, "calibration.samples", spec.file + ":train");
   if (c.validation_samples > 0) {

@@ -36,13 +36,15 @@ void check_static_grid(const StaticGrid& grid, const ActivationScheme& scheme, s
   };
   const auto count = static_cast<std::size_t>(scheme.inputs == Granularity::kPerTensor ? 1 : k);
   if (grid.scales.size() != count || grid.zero_points.size() != count)
-    refuse(cat(grid.scales.size(), " input scales and ", grid.zero_points.size(), " zero points; want ", count,
-               " (", to_string(scheme.inputs), ", ", k, " inputs)"));
+    refuse(cat(grid.scales.size(), " input scales and ", grid.zero_points.size(), " zero points; want ",
+               count, " (", to_string(scheme.inputs), ", ", k, " inputs)"));
   const auto top = static_cast<float>((1 << scheme.bits) - 1);
   for (const float scale : grid.scales)
-    if (!std::isfinite(scale) || scale <= 0) refuse(cat("an input scale is ", scale, "; want a positive number"));
+    if (!std::isfinite(scale) || scale <= 0)
+      refuse(cat("an input scale is ", scale, "; want a positive number"));
   for (const float z : grid.zero_points)
-    if (!(z >= 0 && z <= top) || z != std::floor(z)) refuse(cat("an input zero point is ", z, "; want 0 … ", top));
+    if (!(z >= 0 && z <= top) || z != std::floor(z))
+      refuse(cat("an input zero point is ", z, "; want 0 … ", top));
 }
 
 void check_activation_scheme(const ActivationScheme& scheme, std::string_view subject) {

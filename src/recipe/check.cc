@@ -98,12 +98,14 @@ class Checker {
     if (a.granularity == quant::Granularity::kPerToken) return;
     const std::string_view word = word_of(a.granularity);
     if (a.bits == 16) {
-      reject("activations.granularity ", word, ", and activations.bits is 16 (off); set activations.bits, or "
+      reject("activations.granularity ", word,
+             ", and activations.bits is 16 (off); set activations.bits, or "
              "leave the granularity at per_token");
     }
     for (const Stage stage : {Stage::kOmniQuant, Stage::kSignRound, Stage::kBlockAp, Stage::kE2eQp}) {
       if (r_.has(stage)) {
-        reject("activations.granularity ", word, ": stage '", to_string(stage), "' trains through activation "
+        reject("activations.granularity ", word, ": stage '", to_string(stage),
+               "' trains through activation "
                "quantizers, and static grids are found when a block is done; use per_token, or smoothquant, "
                "awq, gptq or rounding");
       }

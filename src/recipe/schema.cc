@@ -122,16 +122,18 @@ std::vector<Field> make_fields() {
   f.push_back(std::move(kv_bits));
   f.push_back(boolean("activations.symmetric", &R::activations, &Activations::symmetric,
                       "quantizers of activations have no zero point"));
-  f.push_back(choice("activations.granularity", &R::activations, &Activations::granularity,
-                     "per_token: a grid made anew for each token's vector; per_tensor, per_channel: grids that "
-                     "calibration finds, fixed when the model runs"));
+  f.push_back(
+      choice("activations.granularity", &R::activations, &Activations::granularity,
+             "per_token: a grid made anew for each token's vector; per_tensor, per_channel: grids that "
+             "calibration finds, fixed when the model runs"));
   f.push_back(boolean("activations.allow_plain", &R::activations, &Activations::allow_plain,
                       "quantize activations though no stage prepares the model for it: the baseline of those "
                       "that do"));
 
-  f.push_back(number("objective.token_cap", &R::objective, &Objective::token_cap, 0, 1e12,
-                     "omniquant, signround, block_ap: a token whose output has more than this times the median "
-                     "energy of its batch counts as if it had that much; 0: plain mean squared error"));
+  f.push_back(
+      number("objective.token_cap", &R::objective, &Objective::token_cap, 0, 1e12,
+             "omniquant, signround, block_ap: a token whose output has more than this times the median "
+             "energy of its batch counts as if it had that much; 0: plain mean squared error"));
 
   f.push_back(number("smoothquant.alpha", &R::smoothquant, &SmoothQuant::alpha, 0, 1,
                      "how much of the range moves from activations into weights"));

@@ -78,7 +78,7 @@ class Forward {
     std::int64_t m = 0, k = 0;
     bool prepared = false;
     kernels::LowbitActivations packed;
-    int bits = 16;                              // below 16: rounded
+    int bits = 16;                                // below 16: rounded
     const quant::StaticGrid* channels = nullptr;  // a grid for each channel
     std::optional<quant::TokenGrid> fixed;        // or one for all rows; neither: each row's own
     float* rounded =

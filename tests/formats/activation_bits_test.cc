@@ -22,9 +22,11 @@ ordered_json config(const std::optional<quant::ActivationScheme>& activations, i
 }
 
 TEST(ActivationBitsRecord, ComesBackAsItWasWritten) {
-  for (const quant::ActivationScheme& bits :
-       {quant::ActivationScheme{4, 4, false}, {8, 16, true}, {16, 2, false},
-        {8, 16, true, quant::Granularity::kPerTensor}, {6, 8, false, quant::Granularity::kPerChannel}}) {
+  for (const quant::ActivationScheme& bits : {quant::ActivationScheme{4, 4, false},
+                                              {8, 16, true},
+                                              {16, 2, false},
+                                              {8, 16, true, quant::Granularity::kPerTensor},
+                                              {6, 8, false, quant::Granularity::kPerChannel}}) {
     const auto found = parse_gptq_config(config(bits), "config.json").activations;
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(*found, bits);
@@ -33,7 +35,8 @@ TEST(ActivationBitsRecord, ComesBackAsItWasWritten) {
   EXPECT_FALSE(config(std::nullopt)["meta"].contains("weight_bits"));
   EXPECT_EQ(config(std::nullopt, 3)["meta"]["weight_bits"], 3);
   EXPECT_EQ(parse_gptq_config(config(std::nullopt, 3), "config.json").weight_bits, 3);
-  EXPECT_EQ(parse_gptq_config(config(std::nullopt, 4), "config.json").weight_bits, 0) << "the field's own bits";
+  EXPECT_EQ(parse_gptq_config(config(std::nullopt, 4), "config.json").weight_bits, 0)
+      << "the field's own bits";
   ordered_json older = config(quant::ActivationScheme{8, 8, true});
   older["meta"]["activations"].erase("granularity");
   EXPECT_EQ(*parse_gptq_config(older, "config.json").activations, (quant::ActivationScheme{8, 8, true}));
@@ -67,7 +70,8 @@ TEST(StaticGrid, IsRefusedUnlessItFitsItsScheme) {
   };
   refused({{1, 1, 1}, {1, 1, 1}}, tensor, {"3 input scales", "per_tensor"});
   refused({{1, 1}, {1, 1, 1}}, channel, {"2 input scales and 3 zero points"});
-  for (const float scale : {0.0f, -1.0f, std::nanf(""), INFINITY}) refused({{scale}, {128}}, tensor, {"scale is"});
+  for (const float scale : {0.0f, -1.0f, std::nanf(""), INFINITY})
+    refused({{scale}, {128}}, tensor, {"scale is"});
   for (const float zero : {-1.0f, 16.0f, 0.5f, std::nanf("")})
     refused({{1, 1, 1}, {0, zero, 0}}, channel, {"zero point is"});
 }

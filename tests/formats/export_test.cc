@@ -392,14 +392,16 @@ TEST_F(Exports, RoundedActivationsGoWhereTheFormatHasWordsForThem) {
   expect_same_weights(w8, *back);
   EXPECT_TRUE(check_export(w8, bytes, {}, true).faults.empty());
   const auto stored = back->stored_tensors();
-  EXPECT_EQ(std::count_if(stored.begin(), stored.end(), [](const StoredTensor& t) { return t.type == "I8"; }), 14);
+  EXPECT_EQ(std::count_if(stored.begin(), stored.end(), [](const StoredTensor& t) { return t.type == "I8"; }),
+            14);
 
   CodesCheckpoint w4 = source({4, 32, Grid::kAsym}, Zeros::kMiddleTwo);
   w4.activations = {8, 16, true};
   w4.grid_bits = 3;
   const fs::path words = next(), own = next(), plain = next();
   export_to(ct, w4, words);
-  EXPECT_EQ(io::parse_json(bytes_of(words / "config.json"), "x")["quantization_config"]["format"], "pack-quantized");
+  EXPECT_EQ(io::parse_json(bytes_of(words / "config.json"), "x")["quantization_config"]["format"],
+            "pack-quantized");
   EXPECT_EQ(Checkpoint::open(words)->activation_scheme(), w4.activations);
   export_to(own_directory_exporter(), w4, own);
   EXPECT_EQ(Checkpoint::open(own)->activation_scheme(), w4.activations);
@@ -407,7 +409,8 @@ TEST_F(Exports, RoundedActivationsGoWhereTheFormatHasWordsForThem) {
   // Without a scheme eight bits stay words, as clients of weights alone know them.
   w8.activations.reset();
   export_to(ct, w8, plain);
-  EXPECT_EQ(io::parse_json(bytes_of(plain / "config.json"), "x")["quantization_config"]["format"], "pack-quantized");
+  EXPECT_EQ(io::parse_json(bytes_of(plain / "config.json"), "x")["quantization_config"]["format"],
+            "pack-quantized");
   for (const char* name : {"auto-round", "compressed-tensors-asym", "awq", "mlx", "hf", "gguf", "onnx"})
     EXPECT_EQ(find_exporter(name).lost_activations({4, 4, false}), "a4kv4 asym") << name;
 }

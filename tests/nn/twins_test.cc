@@ -130,7 +130,8 @@ TEST_F(Twins, SwigluAndMse) {
             kTolerance);
 }
 
-// By hand: energies 4, 400 and 16 with median 16; a cap of 2 leaves 32, so the second token's errors count 32 / 400.
+// By hand: energies 4, 400 and 16 with median 16; a cap of 2 leaves 32, so the second token's errors count 32
+// / 400.
 TEST(MseLoss, TokensAboveTheCapCountAsIfTheyHadItsEnergy) {
   const Compute compute{Precision::kF32, true};
   const at::Tensor target = at::tensor({2.0f, 2.0f, 20.0f, -20.0f, 4.0f, 4.0f}).view({1, 3, 2}),

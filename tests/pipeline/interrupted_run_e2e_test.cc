@@ -174,15 +174,15 @@ TEST_F(InterruptedRun, GivesTheSameBytesAfterAKillAtAnyMoment) {
 }
 
 TEST_F(InterruptedRun, GoesOnInTheMiddleOfEveryMethod) {
-  const std::vector<std::string> cases[] = {{"stages=gptq"},
-                                            {"stages=awq,e2e_qp"},
-                                            {"stages=awq,gptq,block_ap", "block_ap.epochs=8"},
-                                            {"stages=signround", "signround.iterations=60"},
-                                            {"stages=smoothquant,rounding", "activations.bits=8"},
-                                            {"stages=smoothquant,gptq", "activations.bits=8",
-                                             "activations.granularity=per_tensor"},
-                                            {"stages=omniquant", "omniquant.let=true", "omniquant.epochs=8",
-                                             "activations.bits=4", "activations.kv_bits=4"}};
+  const std::vector<std::string> cases[] = {
+      {"stages=gptq"},
+      {"stages=awq,e2e_qp"},
+      {"stages=awq,gptq,block_ap", "block_ap.epochs=8"},
+      {"stages=signround", "signround.iterations=60"},
+      {"stages=smoothquant,rounding", "activations.bits=8"},
+      {"stages=smoothquant,gptq", "activations.bits=8", "activations.granularity=per_tensor"},
+      {"stages=omniquant", "omniquant.let=true", "omniquant.epochs=8", "activations.bits=4",
+       "activations.kv_bits=4"}};
   for (const std::vector<std::string>& sets : cases) {
     SCOPED_TRACE(sets.front());
     std::vector<std::string> more;

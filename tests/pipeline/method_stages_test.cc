@@ -86,12 +86,10 @@ TEST(MethodStages, GiveTheSameBytesAgainAndOthersWithOtherNumbers) {
     quantize_model(request);
     return run.weights(output);
   };
-  const std::tuple<Stage, const char*> cases[] = {{Stage::kGptq, "gptq.sequential=false"},
-                                                  {Stage::kAwq, "awq.clip=false"},
-                                                  {Stage::kSignRound, "signround.seed=7"},
-                                                  {Stage::kOmniQuant, "omniquant.lwc_lr=0.05"},
-                                                  {Stage::kSignRound, "objective.token_cap=0.7"},
-                                                  {Stage::kOmniQuant, "objective.token_cap=0.7"}};
+  const std::tuple<Stage, const char*> cases[] = {
+      {Stage::kGptq, "gptq.sequential=false"},        {Stage::kAwq, "awq.clip=false"},
+      {Stage::kSignRound, "signround.seed=7"},        {Stage::kOmniQuant, "omniquant.lwc_lr=0.05"},
+      {Stage::kSignRound, "objective.token_cap=0.7"}, {Stage::kOmniQuant, "objective.token_cap=0.7"}};
   for (const auto& [only, set] : cases) {
     SCOPED_TRACE(set);
     const std::string first = weights({only}, cat(recipe::to_string(only), "1"), "");

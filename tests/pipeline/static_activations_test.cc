@@ -121,7 +121,8 @@ TEST(StaticActivations, GoIntoTheExportsThatHaveWordsForThem) {
   const auto tensor = formats::Checkpoint::open(run.path("tensor")),
              channel = formats::Checkpoint::open(run.path("channel"));
   const std::string name = "model.layers.0.self_attn.o_proj";
-  const auto exported = [&](const formats::Checkpoint& source, const char* format, const std::string& output) {
+  const auto exported = [&](const formats::Checkpoint& source, const char* format,
+                            const std::string& output) {
     std::filesystem::create_directory(run.path(output));
     formats::find_exporter(format).write(source, run.path(output), {});
     return formats::Checkpoint::open(run.path(output));
@@ -134,7 +135,8 @@ TEST(StaticActivations, GoIntoTheExportsThatHaveWordsForThem) {
     EXPECT_EQ(back->input_grid(name), tensor->input_grid(name));
   }
   EXPECT_EQ(exported(*channel, "gptq", "c-gptq")->input_grid(name), channel->input_grid(name));
-  for (const auto& [source, format] : {std::pair{tensor.get(), "auto-round"}, {channel.get(), "compressed-tensors"}}) {
+  for (const auto& [source, format] :
+       {std::pair{tensor.get(), "auto-round"}, {channel.get(), "compressed-tensors"}}) {
     SCOPED_TRACE(format);
     EXPECT_EQ(formats::find_exporter(format).lost_activations(*source->activation_scheme()),
               quant::scheme_name(*source->activation_scheme()));
@@ -149,9 +151,10 @@ TEST(StaticActivations, AreRefusedWithStagesThatTrainThroughQuantizers) {
   for (const Stage stage : {Stage::kOmniQuant, Stage::kSignRound}) {
     QuantizeRequest request = run.request({stage}, 4);
     request.recipe.activations = {8, 16, true, true, Granularity::kPerTensor};
-    test::expect_error(ErrorKind::kInvalidArgument,
-                       {"activations.granularity per_tensor", std::string(recipe::to_string(stage)), "per_token"},
-                       [&] { quantize_model(request); });
+    test::expect_error(
+        ErrorKind::kInvalidArgument,
+        {"activations.granularity per_tensor", std::string(recipe::to_string(stage)), "per_token"},
+        [&] { quantize_model(request); });
   }
   QuantizeRequest request = run.request({Stage::kRounding}, 4);
   request.recipe.activations = {16, 16, true, true, Granularity::kPerChannel};
@@ -164,7 +167,8 @@ TEST(StaticActivations, OfADamagedCheckpointAreRefused) {
   quantize_model(static_request(run, Granularity::kPerTensor, "out"));
   for (const char* file : {"config.json", "quantize_config.json"}) {
     ordered_json config = ordered_json::parse(test::file_bytes(run.path("out") / file));
-    ordered_json& quantization = config.contains("quantization_config") ? config["quantization_config"] : config;
+    ordered_json& quantization =
+        config.contains("quantization_config") ? config["quantization_config"] : config;
     quantization["meta"]["activations"]["granularity"] = "per_channel";
     std::ofstream(run.path("out") / file) << config.dump(1);
   }

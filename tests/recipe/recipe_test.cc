@@ -371,15 +371,29 @@ TEST(BuiltInRecipes, AllLoadAndTheDefaultComesFirst) {
   const std::vector<std::string> names = built_in_names();
   ASSERT_FALSE(names.empty());
   EXPECT_EQ(names.front(), kDefaultRecipe);
-  EXPECT_THAT(
-      names,
-      ::testing::IsSupersetOf(
-          {"efficientqat-w2g64", "efficientqat-w3g64", "efficientqat-w4g64", "efficientqat-w2g64-paper",
-           "rtn-w2g64",          "rtn-w3g64",          "rtn-w4g64",          "gptq-w2g64",
-           "gptq-w3g64",         "gptq-w4g64",         "awq-w2g64",          "awq-w3g64",
-           "awq-w4g64",          "signround-w2g64",    "signround-w3g64",    "signround-w4g64",
-           "omniquant-w2g64",    "omniquant-w3g64",    "omniquant-w4g64",    "omniquant-w6a6",
-           "omniquant-w4a4",     "smoothquant-w8a8",   "smoothquant-w8a8-static"}));
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"efficientqat-w2g64",
+                                              "efficientqat-w3g64",
+                                              "efficientqat-w4g64",
+                                              "efficientqat-w2g64-paper",
+                                              "rtn-w2g64",
+                                              "rtn-w3g64",
+                                              "rtn-w4g64",
+                                              "gptq-w2g64",
+                                              "gptq-w3g64",
+                                              "gptq-w4g64",
+                                              "awq-w2g64",
+                                              "awq-w3g64",
+                                              "awq-w4g64",
+                                              "signround-w2g64",
+                                              "signround-w3g64",
+                                              "signround-w4g64",
+                                              "omniquant-w2g64",
+                                              "omniquant-w3g64",
+                                              "omniquant-w4g64",
+                                              "omniquant-w6a6",
+                                              "omniquant-w4a4",
+                                              "smoothquant-w8a8",
+                                              "smoothquant-w8a8-static"}));
   for (const std::string& name : names) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);

@@ -45,10 +45,10 @@ class CompressedExporter final : public DirectoryExporter {
   /// W8A8: a byte a code, which vLLM multiplies as integers.
   void plan_together(const Checkpoint& source, std::vector<LinearPlan>& plans) const override {
     const auto scheme = recorded(source);
-    const bool bytes = scheme && scheme->bits == 8 &&
-                       std::all_of(plans.begin(), plans.end(), [](const LinearPlan& plan) {
-                         return !plan.has_codes() || (plan.spec.bits == 8 && plan.spec.group_of(plan.k) == plan.k);
-                       });
+    const bool bytes =
+        scheme && scheme->bits == 8 && std::all_of(plans.begin(), plans.end(), [](const LinearPlan& plan) {
+          return !plan.has_codes() || (plan.spec.bits == 8 && plan.spec.group_of(plan.k) == plan.k);
+        });
     for (LinearPlan& plan : plans) plan.wide = bytes && plan.has_codes();
   }
 

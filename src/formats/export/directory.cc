@@ -51,7 +51,8 @@ TensorToWrite float_copy(const Checkpoint& source, const std::string& name,
 void add_input_grid(const Checkpoint& source, const LinearPlan& plan, std::vector<TensorToWrite>& tensors) {
   const auto grid = source.input_grid(plan.fit.linear);
   if (!grid) return;
-  for (TensorToWrite& tensor : input_grid_tensors(plan.stored_name, *grid, source.activation_scheme()->symmetric))
+  for (TensorToWrite& tensor :
+       input_grid_tensors(plan.stored_name, *grid, source.activation_scheme()->symmetric))
     tensors.push_back(std::move(tensor));
 }
 

@@ -94,7 +94,8 @@ class CompressedReader final : public PackedReader {
 };
 
 /// Of input_activations; nullopt where there are none.
-std::optional<quant::ActivationScheme> parse_activations(const ordered_json& group, std::string_view subject) {
+std::optional<quant::ActivationScheme> parse_activations(const ordered_json& group,
+                                                         std::string_view subject) {
   const ordered_json* json = ConfigFields(group, kWhere, subject).object("input_activations");
   if (json == nullptr) return std::nullopt;
   const ConfigFields fields(*json, kWhere, subject);
@@ -205,8 +206,9 @@ std::unique_ptr<PackedReader> make_compressed_tensors_reader(const ordered_json&
   const std::optional<quant::ActivationScheme> activations = parse_activations(*groups->begin(), subject);
   for (const auto& [name, group] : groups->items()) {
     if (parse_activations(group, subject) != activations)
-      fail(ErrorKind::kUnsupported, kWhere, subject, ": group '", name,
-           "' has other input_activations than the first; crumb reads models that have them alike everywhere");
+      fail(
+          ErrorKind::kUnsupported, kWhere, subject, ": group '", name,
+          "' has other input_activations than the first; crumb reads models that have them alike everywhere");
   }
   for (const bool expressions : {false, true}) {
     for (const auto& [name, group] : groups->items()) {

@@ -172,8 +172,7 @@ BlockResult train_block(const nn::DecoderBlock& block, BlockParameters& paramete
     const std::int64_t count = validation->inputs.windows();
     double sum = 0;
     for (std::int64_t window = 0; window < count; ++window) {
-      sum += loss_of(quantized, *validation, {&window, 1}, settings, rope, compute, device)
-                 .item<double>();
+      sum += loss_of(quantized, *validation, {&window, 1}, settings, rope, compute, device).item<double>();
     }
     return sum / static_cast<double>(count);
   };
