@@ -5,7 +5,8 @@
 #
 #   --tokens N   the first N tokens of each of the 64 calibration rows (default 128, as the recipes have it; up to 1024)
 #   --packages   also GPTQModel and auto-round on the same tokens at 4, 3 and 2 bits (bench/package_baselines.py; about 7 GB under .deps/clients, up to
-#                half an hour each), their results measured by crumb eval. With --bits "2 3" only those.
+#                half an hour each), their results measured by crumb eval
+#   --bits LIST  of the packages' rows, for example "2 3"
 #
 # Weight-activation rows with other widths are written RECIPE:NAME:SET[,SET...], for example
 #   omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8
