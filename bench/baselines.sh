@@ -33,8 +33,8 @@ if [ $# -eq 0 ]; then
   for bits in 4 3 2; do
     for method in rtn gptq awq signround omniquant efficientqat; do set -- "$@" "$method-w${bits}g64"; done
   done
-  set -- "$@" smoothquant-w8a8 omniquant-w6a6 omniquant-w4a4 omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8 \
-    omniquant-w4a4:omniquant-w4kv4:activations.bits=16,activations.kv_bits=4 omniquant-w4a4:omniquant-w4kv8:activations.bits=16,activations.kv_bits=8 \
+  set -- "$@" smoothquant-w8a8 smoothquant-w8a8-static omniquant-w6a6 omniquant-w4a4 omniquant-w4a4:omniquant-w4a8:activations.bits=8,activations.kv_bits=8,omniquant.let=false \
+    omniquant-w4a4:omniquant-w4kv4:activations.bits=16,activations.kv_bits=4,omniquant.let=false omniquant-w4a4:omniquant-w4kv8:activations.bits=16,activations.kv_bits=8,omniquant.let=false \
     rtn-w4g64:rtn-w4a4:weights.group_size=-1,activations.bits=4,activations.kv_bits=4,activations.allow_plain=true \
     rtn-w4g64:rtn-w6a6:weights.bits=6,weights.group_size=-1,activations.bits=6,activations.kv_bits=6,activations.allow_plain=true
 fi
