@@ -47,7 +47,7 @@ def row_of(args, tool, bits, model, command, environment):
     imported = os.path.join(args.work, "imported")
     shutil.rmtree(imported, ignore_errors=True)
     done = run([args.crumb, "import", model, "-o", imported, "--check"])
-    row["import"] = "lossless" if done.returncode == 0 else last_line(done.stderr)
+    row["import"] = "lossless" if done.returncode == 0 else last_line(done.stderr).replace(os.getcwd() + os.sep, "")
     checked = run(command(reference), env={**os.environ, **environment})
     found = VERDICT.search(checked.stdout)
     if not found:

@@ -20,6 +20,17 @@ void check_symmetric(const quant::QuantizedLinear& linear) {
          "; symmetric weights have ", half, " everywhere");
 }
 
+/// Of the parts of one linear.
+struct PartSizes {
+  std::int64_t n, k;
+  const quant::AffineSpec& spec;
+  std::string_view name;
+  void check(std::string_view part, std::size_t found, std::int64_t expected) const {
+    check_part_size("formats.unpack_compressed", name, part, found, expected, n, k, spec,
+                    "do num_bits and group_size");
+  }
+};
+
 }  // namespace
 
 CompressedParts pack_compressed(const quant::QuantizedLinear& linear, bool symmetric) {
@@ -47,20 +58,17 @@ quant::QuantizedLinear unpack_compressed(const CompressedParts& parts, const qua
   const std::int64_t n = parts.n, k = parts.k;
   quant::check_spec(spec, k, name);
   const std::int64_t groups = spec.groups(k);
-  const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    check_part_size("formats.unpack_compressed", name, part, found, expected, n, k, spec,
-                    "do num_bits and group_size");
-  };
-  check_size("weight_packed", parts.packed.size(), n * quant::packed_words(k, spec.bits, layout));
-  check_size("weight_scale", parts.scales.size(), n * groups);
+  const PartSizes sizes{n, k, spec, name};
+  sizes.check("weight_packed", parts.packed.size(), n * quant::packed_words(k, spec.bits, layout));
+  sizes.check("weight_scale", parts.scales.size(), n * groups);
   quant::QuantizedLinear out{
       n, k, spec, std::vector<std::uint8_t>(static_cast<std::size_t>(n * k)), parts.scales, {}};
   quant::unpack_rows(parts.packed.data(), n, k, spec.bits, out.codes.data(), layout);
   out.zero_points.assign(static_cast<std::size_t>(n * groups),
                          static_cast<std::uint8_t>(1 << (spec.bits - 1)));
   if (!parts.zero_points.empty()) {
-    check_size("weight_zero_point", parts.zero_points.size(),
-               quant::packed_words(n, spec.bits, zero_layout) * groups);
+    sizes.check("weight_zero_point", parts.zero_points.size(),
+                quant::packed_words(n, spec.bits, zero_layout) * groups);
     for (std::int64_t j = 0; j < groups; ++j)
       quant::unpack_codes(parts.zero_points.data() + j, groups, n, spec.bits, zero_layout,
                           out.zero_points.data() + j, groups);
@@ -84,12 +92,9 @@ quant::QuantizedLinear unpack_bytes_compressed(const CompressedBytes& parts, con
   const std::int64_t n = parts.n, k = parts.k;
   quant::check_spec(spec, k, name);
   const std::int64_t groups = spec.groups(k);
-  const auto check_size = [&](std::string_view part, std::size_t found, std::int64_t expected) {
-    check_part_size("formats.unpack_compressed", name, part, found, expected, n, k, spec,
-                    "do num_bits and group_size");
-  };
-  check_size("weight", parts.codes.size(), n * k);
-  check_size("weight_scale", parts.scales.size(), n * groups);
+  const PartSizes sizes{n, k, spec, name};
+  sizes.check("weight", parts.codes.size(), n * k);
+  sizes.check("weight_scale", parts.scales.size(), n * groups);
   const int half = 1 << (spec.bits - 1);
   const auto unsigned_of = [&](const std::vector<std::int8_t>& from, std::string_view part) {
     std::vector<std::uint8_t> to(from.size());
@@ -105,7 +110,7 @@ quant::QuantizedLinear unpack_bytes_compressed(const CompressedBytes& parts, con
   quant::QuantizedLinear out{n, k, spec, unsigned_of(parts.codes, "weight"), parts.scales, {}};
   out.zero_points.assign(static_cast<std::size_t>(n * groups), static_cast<std::uint8_t>(half));
   if (!parts.zero_points.empty()) {
-    check_size("weight_zero_point", parts.zero_points.size(), n * groups);
+    sizes.check("weight_zero_point", parts.zero_points.size(), n * groups);
     out.zero_points = unsigned_of(parts.zero_points, "weight_zero_point");
   }
   quant::check_quantized_linear(out, name);

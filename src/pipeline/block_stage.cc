@@ -137,16 +137,15 @@ std::optional<calib::ActivationStore> quantize_blocks(QuantizeContext& c) {
       run_stages(job);
       state = finish_block(job.block, job.codes ? &*job.codes : nullptr, c.recipe);
       check_block_state(state, *c.checkpoint, i);
-      if (scheme.is_static()) {
-        apply_block_state(job.block, state, c.device, /*packed=*/false);
-        state.input_grids =
-            calibrate_input_grids(job.block, quantized, batch, rope, c.block_compute, c.device, scheme);
-      }
+    }
+    // Go on with what the file holds, scales in binary16 included: later blocks see what the user will run.
+    apply_block_state(job.block, state, c.device, /*packed=*/false);
+    if (!done) {
+      state.input_grids =
+          calibrate_input_grids(job.block, quantized, batch, rope, c.block_compute, c.device, scheme);
       save_block_state(c.run->path() / block_file(i), state);
     }
     job.block.activations = activation_quants(scheme, state.input_grids, c.device);
-    // Go on with what the file holds, scales in binary16 included: later blocks see what the user will run.
-    apply_block_state(job.block, state, c.device, /*packed=*/false);
     state = {};
     if (streams_needed) {
       advance(quantized, job.block, batch, rope, c.block_compute, c.device);
